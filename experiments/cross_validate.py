@@ -1,10 +1,10 @@
-"""Run all folds: ``python experiments/cross_validate.py NAME|FILE [--folds K]``."""
+"""Models on the same folds: ``python experiments/cross_validate.py NAME|FILE [--models all]``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -18,8 +18,9 @@ from experiments.config import Config, config_names, load_config
 EPILOG = """\
 any key of the configuration can be set as for run.py:
   cross_validate.py tft_baseline --folds 5
-  cross_validate.py hcc --data.root DIR --data.split.kind leave_one_group_out
+  cross_validate.py hcc --data.root DIR --data.split.kind leave_one_group_out --models all --jobs 2
   cross_validate.py my_cohort.yaml --data.split '{kind: leave_one_batch_out, batch: site}'
+  cross_validate.py tft_baseline --folds 5 --grid optimizer.lr=1e-4,1e-3 --seeds 3
 
 The same command line continues what was cut off, and passes over what is finished.
 """
@@ -29,9 +30,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     """Split the command line into the tool's own options and configuration overrides."""
     parser = CommandParser(
         prog="cross_validate.py",
-        usage="cross_validate.py NAME|FILE [--folds K] [--accept FINDING] "
-        "[--section.key VALUE ...]",
-        description="Train and test once for each fold, so that every sample is tested once.",
+        usage="cross_validate.py NAME|FILE [--folds K] [--models FAMILY ...] [--seeds K] "
+        "[--jobs J]\n       [--grid KEY=VALUE,VALUE] [--repeats R] [--permutations N] "
+        "[--learning-curve]\n       [--accept FINDING] [--section.key VALUE ...]",
+        description="Train networks and baselines on the same folds, and compare them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -44,9 +46,46 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         metavar="K",
         help="a stratified k-fold of so many, whatever split the configuration has",
     )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="FAMILY",
+        help="networks, or all; by default the configuration's own",
+    )
+    for name, default, about in (
+        ("seeds", 1, "of each network, whose predictions are averaged"),
+        ("repeats", 1, "how often a k-fold is drawn"),
+        ("jobs", 1, "processes side by side; with GPUs as many as there are are useful"),
+        ("permutations", 0, "of the targets, to test the best baseline"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_at_least(default), default=default, metavar="N", help=about
+        )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="settings of which each is a candidate; may be repeated",
+    )
+    parser.add_argument(
+        "--learning-curve",
+        action="store_true",
+        help="fit baselines to shares of the training sets, too",
+    )
     parser.add_accept("train although the audit refuses the cohort for this")
     known, rest = parser.split_words(arguments, Config.model_fields)
     return known, read_overrides(rest)
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {smallest} on")
+        return int(text)
+
+    return read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         from experiments.folds import cross_validate
 
-        return cross_validate(options.experiment, overrides, options.folds, options.accept)
+        names = ("repeats", "models", "seeds", "grid", "jobs", "permutations", "learning_curve")
+        return cross_validate(
+            options.experiment,
+            overrides,
+            options.folds,
+            options.accept,
+            **{name: getattr(options, name) for name in names},
+        )
 
     return run_command(work, "interrupted; the same command line continues")
 

@@ -106,8 +106,9 @@ class Cohort:
         `labels` are the class numbers of labels, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; others
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
-        that are None are those of cohort.yaml: covariates without the columns of `label`. `task`
-        "auto" is binary or multiclass.
+        that are None are those of cohort.yaml: covariates without the columns of `label`; of
+        `group` else "group", else every sample is a group of its own. `task` "auto" is binary or
+        multiclass.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)
@@ -178,6 +179,8 @@ class Cohort:
             about_positive(self.task, self.class_names),
             Message("covariates: {}; left-out labels: {}", covariates, left_out or Message("none")),
         ]
+        if "group" not in self.samples and list(self.groups) == self.sample_ids:
+            lines.append(Message("no column of groups: each sample is a group of its own"))
         if self.missing:
             without = self.excluded[MISSING_LABEL]
             lines.append(describe_missing(self.task, self.missing, without))

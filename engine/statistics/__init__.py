@@ -16,6 +16,12 @@ if TYPE_CHECKING:
         groups_of_rarest,
     )
     from engine.statistics.calibration import HIGHEST, LOWEST, Calibration, Reliability, calibrate
+    from engine.statistics.fold_tests import (
+        CORRECTED_T,
+        bootstrap_p_values,
+        corrected_interval,
+        corrected_t_test,
+    )
     from engine.statistics.paired_tests import (
         DeLong,
         McNemar,

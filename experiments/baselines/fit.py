@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError, nearest
-from engine.metrics import EpochOutputs
+from engine.metrics import CLASSES, EpochOutputs
 from experiments.baselines.leaderboard import ranked
 from experiments.builders import Data
 from experiments.config import LATE_FUSION, BaselinesConfig
@@ -109,7 +108,7 @@ def fit_baselines(
         calls = _calls(data, settings, seed)
         # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
         with threadpool_limits(1):
-            started = iter(Parallel(os.cpu_count(), backend="threading")(calls))
+            started = iter(Parallel(cpu_count(), backend="threading")(calls))
     drawn = samples if samples < len(data.datasets["train"]) else None
     by_name = dict(zip(names, started, strict=True))
     found = Baselines(data.cohort.task, by_name, fused or (), data.scaler, drawn)
@@ -124,7 +123,7 @@ def start_baselines(
     All cores but one are used; :func:`stop_baselines` ends the processes.
     """
     with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(max(FEWEST_PROCESSES, (os.cpu_count() or 1) - 1), return_as="generator")
+        parallel = Parallel(max(FEWEST_PROCESSES, (cpu_count()) - 1), return_as="generator")
         found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
     return found
 
@@ -146,6 +145,10 @@ def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
     if "spectra" in modality.values():
         inputs["spectra"] = train.mean_scans(rows)
     targets = train.targets[rows]
+    if task in CLASSES and len(np.unique(targets)) < len(np.unique(train.targets)):
+        raise UsageError(
+            f"baselines.max_samples: the {len(rows)} samples that were drawn lack a class"
+        )
     return [
         delayed(fit_model)(name, task, seed, inputs[modality[name]], targets, groups)
         for name in names

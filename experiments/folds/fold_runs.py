@@ -1,147 +1,221 @@
-"""All folds of a configuration: each is run, then all are summarised together.
+"""A cross-validation from its plan to its page.
 
-Each fold is run as an experiment of its own, ``<exp_name>-fold<number>`` and, where folds are
-groups or batches, their name. Runs that are finished are not run again, and one that was cut off
-is continued: the same call goes on where it was stopped. ``<exp_name>-folds`` is made anew from
-the runs each time.
+Each run of a network is an experiment of its own: ``<exp_name>-fold<number>`` (and, where folds are
+groups or batches, their name), with the name of the model and the seed for others than the
+configuration's own. What is finished is not run again, and what was cut off is continued: the same
+call goes on where it was stopped. ``<exp_name>-folds`` is made anew from the runs each time.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from datasets.cohort import Cohort
-from datasets.errors import UsageError, nearest
-from datasets.splits import Folds
-from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
-from experiments.config import IN_FOLDS, Config, load_config
-from experiments.folds.fold_results import FoldResults, fold_results, fold_text, write_fold_results
-from experiments.run_files import DataVersion, data_version, read_runs, read_version
-from experiments.runs import ABSENT, run_planned, state_of
+import pandas as pd
 
-# What folds decide cannot be set for all of them at once.
-DECIDED = {
-    "data.split.fold": "every fold is run",
-    "data.split.file": "a file is one split, and no folds",
-}
-# Longer names of groups are cut: a folder's name has to stay one.
-LONGEST_NAME = 40
+from datasets.errors import UsageError
+from datasets.files import write_whole
+from engine.metrics import better_when, metric_value
+from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit
+from experiments.baselines import comparison_metric
+from experiments.config import Config
+from experiments.folds.final_model import refit_recommended
+from experiments.folds.fold_baselines import (
+    FoldTask,
+    baseline_tasks,
+    fit_fold,
+    learning_fold,
+    members_of,
+    permute,
+    permuted_fold,
+    read_fold,
+)
+from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, make_leaderboard
+from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
+from experiments.folds.fold_plan import ALL, Overrides, Plan, check_earlier, make_plan
+from experiments.folds.fold_text import fold_text, folds_table
+from experiments.folds.out_of_fold import OutOfFold, gather, pool
+from experiments.folds.side_by_side import SideBySide
+from experiments.runs import FINISHED, run_each, run_one, state_of, states_of
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The runs of a cross-validation: one configuration and one data version per fold."""
-
-    base: Config
-    cohort: Cohort
-    folds: Folds
-    configs: list[Config]
-    versions: list[DataVersion]
+PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
+RECOMMENDED_FOLDER = "recommended"
+# Of the training samples, for the learning curve.
+SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def cross_validate(
     source: str,
-    overrides: Sequence[tuple[str, str]] = (),
+    overrides: Overrides = (),
     count: int | None = None,
     accept: Sequence[str] = (),
+    *,
+    repeats: int = 1,
+    models: Sequence[str] = (),
+    seeds: int = 1,
+    grid: Sequence[str] = (),
+    jobs: int = 1,
+    permutations: int = 0,
+    learning_curve: bool = False,
 ) -> int:
-    """Run the folds that are not finished yet, then write and print what came of all.
+    """Run what is not finished yet, then write and print what came of all; returns the exit code.
 
-    ``count`` makes it a k-fold of so many; ``accept`` are findings of the audit that do not stop a
-    training. Returns the exit code.
+    Args:
+        source: Of the configuration.
+        overrides: Keys and values.
+        count: Folds of a k-fold; None for the configuration's own split.
+        accept: Findings of the audit that do not stop a training.
+        repeats: How often a k-fold is drawn.
+        models: Families of networks; empty for the configuration's own, ``all`` for all that fit.
+        seeds: Of each network in each fold; their predictions are averaged.
+        grid: ``KEY=VALUE,VALUE``: settings of which each combination is a candidate.
+        jobs: Processes side by side.
+        permutations: Of the targets, for a test of the best baseline; 0 for none.
+        learning_curve: Whether baselines are fitted to shares of the training sets, too.
     """
-    plan = plan_folds(source, overrides, count, accept)
+    plan = make_plan(source, overrides, count, repeats, models, seeds, grid)
+    base = plan.base.accepting(accept)
+    if (permutations or learning_curve) and not base.baselines.enabled:
+        option = "--permutations" if permutations else "--learning-curve"
+        raise UsageError(f"{option} is of baselines: set baselines.enabled true")
     check_earlier(plan)
     print(plan.cohort.describe())
-    code = run_planned(plan.configs, lambda config: None)
-    if code is not None:
-        print("to continue: the same command line")
-        return code
-    results = collect(plan)
-    folder = plan.base.runs_dir / f"{plan.base.exp_name}-folds"
-    page = write_fold_results(results, folder)
-    print(f"\n{fold_text(results)}\n{page}")
+    audit = audit_cohort(base, plan.cohort, None, AUTOMATIC_SCANS) if base.audit.enabled else []
+    check_audit(audit)
+    plan, states = _with_states(plan, list(models) == [ALL])
+    with SideBySide(jobs, plan.base.trainer.device) as processes:
+        code = _run(plan, states, processes)
+        if code is not None:
+            print("to continue: the same command line")
+            return code
+        board = _results(plan, processes, permutations, learning_curve)
+    board = replace(board, audit=audit)
+    print(f"\n{fold_text(board)}")
+    for line in _write(board):
+        print(line)
     return 0
 
 
-def plan_folds(
-    source: str,
-    overrides: Sequence[tuple[str, str]] = (),
-    count: int | None = None,
-    accept: Sequence[str] = (),
-) -> Plan:
-    """Read the cohort and split it, fold by fold."""
-    for key, _ in overrides:
-        if key in DECIDED:
-            raise UsageError(f"--{key}: {DECIDED[key]}")
-    shared = list(overrides)
-    if count is not None:
-        shared += [("data.split.kind", "kfold"), ("data.split.folds", str(count))]
-    base = load_config(source, shared)
-    split = base.data.split
-    if split.file is not None:
-        raise UsageError(f"data.split.file: {DECIDED['data.split.file']}; leave it out")
-    if split.kind not in IN_FOLDS:
-        raise UsageError(
-            f"data.split.kind: a {split.kind} has no folds{nearest(split.kind, IN_FOLDS)}; or give "
-            "--folds, how many a kfold is to have"
-        )
-    cohort = read_cohort(base.data)
-    files = cohort.fingerprint(digest_memory(base.data))
-    folds = make_folds(cohort, base.data)
-    configs, versions = [], []
-    for number, name in enumerate(folds.names):
-        split_of = split_fold(cohort, base.data, folds, number)
-        by_number = split.kind == "kfold"
-        fold = str(number) if by_number else json.dumps(name, ensure_ascii=False)
-        called = f"{base.exp_name}-fold{number}{'' if by_number else f'-{_as_file_name(name)}'}"
-        own = [
-            *shared,
-            ("data.split.fold", fold),
-            ("exp_name", json.dumps(called, ensure_ascii=False)),
-        ]
-        configs.append(load_config(source, own).accepting(accept))
-        version = data_version(base.data, cohort, files)
-        versions.append(version.with_split(cohort.sample_ids, split_of))
-    return Plan(base, cohort, folds, configs, versions)
-
-
-def check_earlier(plan: Plan) -> None:
-    """Refuse runs of an earlier call whose data were not these."""
-    for config, version in zip(plan.configs, plan.versions, strict=True):
-        if state_of(config) == ABSENT:
-            continue
-        folder = config.runs_dir / config.exp_name
-        before = read_version(folder)
-        if before is None:
-            continue
-        found = version.differences(before)
-        if found or before.split != version.split:
-            raise UsageError(
-                f"{folder} is a run on another cohort: {found or 'the split differs'}; move it "
-                "away or set --runs_dir"
-            )
-
-
-def collect(plan: Plan) -> FoldResults:
-    """The results of the finished runs together."""
-    runs = read_runs([config.runs_dir / config.exp_name for config in plan.configs])
-    return fold_results(
-        plan.base.exp_name,
-        plan.folds,
-        runs,
-        about=[
-            *plan.cohort.describe().splitlines(),
-            f"cohort fingerprint, before the split, {plan.versions[0].unsplit().fingerprint}",
-        ],
-        resamples=plan.base.report.resamples,
-        seed=plan.base.seed,
+def _results(
+    plan: Plan, processes: SideBySide, permutations: int, learning_curve: bool
+) -> FoldLeaderboard:
+    """Fit the baselines, and compare all models."""
+    metric = comparison_metric(plan.base, plan.cohort.task)
+    tasks = baseline_tasks(plan, metric) if plan.base.baselines.enabled else []
+    missing = [task for task in tasks if not task.path.is_file()]
+    _work(fit_fold, missing, processes, "baselines of fold {} of {}")
+    found = gather(plan, metric, [read_fold(task) for task in tasks] or [{}] * len(plan.folds))
+    measurable = list(
+        dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
     )
+    board = make_leaderboard(found, measurable, processes)
+    version = plan.folds[0].version.unsplit().fingerprint
+    about = [
+        *plan.cohort.describe().splitlines(),
+        f"cohort fingerprint, before the split, {version}",
+    ]
+    board = replace(board, about=about)
+    if permutations:
+        tested = _permute(found, tasks, permutations, processes)
+        board = replace(board, permutations=tested)
+    if learning_curve:
+        board = replace(board, learning=_learn(found, tasks, processes))
+    return board
 
 
-def _as_file_name(name: str) -> str:
-    """A group's name as a part of a folder's; the fold's number keeps those alike apart."""
-    return re.sub(r"[^\w.+-]+", "_", name)[:LONGEST_NAME]
+def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
+    """How far each run has come; of ``all`` families those that do not fit are left out."""
+    for candidate in plan.candidates:
+        own = [config for key, config in plan.runs.items() if key[0] == candidate]
+        try:
+            states_of(own[:1], lambda config: config.model.name)
+        except UsageError as error:
+            if not all_that_fit or candidate == plan.base.model.name:
+                raise
+            print(f"{candidate} is left out: {error}")
+            plan = plan.without(candidate)
+    return plan, [state_of(config) for config in plan.runs.values()]
+
+
+def _run(plan: Plan, states: Sequence[str], processes: SideBySide) -> int | None:
+    """Run what is not finished; returns the exit code if a signal stopped a run."""
+    configs = list(plan.runs.values())
+    if processes.jobs == 1:
+        return run_each(configs, states)
+    left = [
+        (config, state) for config, state in zip(configs, states, strict=True) if state != FINISHED
+    ]
+    if len(left) < len(configs):
+        print(f"{len(configs) - len(left)} of {len(configs)} runs: finished before")
+    began = time.monotonic()
+    for done, (number, code) in enumerate(processes.each(_run_pair, left), start=1):
+        if code is not None:
+            return int(code)
+        seconds = time.monotonic() - began
+        print(f"[{done}/{len(left)}] {left[number][0].exp_name}: {seconds:.0f} s", flush=True)
+    return None
+
+
+def _run_pair(pair: tuple[Config, str]) -> int | None:
+    return run_one(*pair)
+
+
+def _work(
+    work: Callable[[Any], Any], tasks: Sequence[FoldTask], processes: SideBySide, told: str
+) -> list[Any]:
+    """The result of each task, in their order."""
+    results: list[Any] = [None] * len(tasks)
+    for done, (number, result) in enumerate(processes.each(work, tasks), start=1):
+        results[number] = result
+        print(told.format(done, len(tasks)), flush=True)
+    return results
+
+
+def _permute(
+    found: OutOfFold, tasks: Sequence[FoldTask], count: int, processes: SideBySide
+) -> Permutations:
+    best, metric = found.baselines[0], found.metric
+    targets, models = permute(found.plan, count), members_of(best, found.baselines)
+    asked = [task._replace(targets=targets, models=models) for task in tasks]
+    folds = _work(permuted_fold, asked, processes, f"{count} permutations of fold {{}} of {{}}")
+    values = [metric_value(metric, pool(of_folds)) for of_folds in zip(*folds, strict=True)]
+    observed = metric_value(metric, found.pooled(best))
+    return Permutations(best, observed, values, better_when(metric) == "min")
+
+
+def _learn(found: OutOfFold, tasks: Sequence[FoldTask], processes: SideBySide) -> pd.DataFrame:
+    asked = [task._replace(shares=SHARES) for task in tasks]
+    folds = _work(learning_fold, asked, processes, "learning curve of fold {} of {}")
+    trained = sum(int((fold.split == "train").sum()) for fold in found.plan.folds) / len(tasks)
+    rows = []
+    for share, of_folds in zip(SHARES, zip(*folds, strict=True), strict=True):
+        for model in found.baselines if all(of_folds) else ():
+            value = metric_value(found.metric, pool([of_fold[model] for of_fold in of_folds]))
+            rows.append([share, round(share * trained), model, value])
+    return pd.DataFrame(rows, columns=["share", "samples", "model", found.metric])
+
+
+def _write(board: FoldLeaderboard) -> list[str]:
+    """Write the tables, the summary, the page and the recommended model; returns lines on them."""
+    folder = board.found.plan.folder
+    tables = {
+        PREDICTIONS_NAME: board.found.table(),
+        LEADERBOARD_NAME: board.table,
+        "metrics.csv": board.metrics,
+        "folds.csv": folds_table(board),
+    }
+    if board.permutations is not None:
+        tables["permutations.csv"] = pd.DataFrame({board.found.metric: board.permutations.permuted})
+    if board.learning is not None:
+        tables["learning_curve.csv"] = board.learning
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            write_whole(table.to_csv(index=False).encode(), folder, name, durable=False)
+        line = refit_recommended(board.found, folder / RECOMMENDED_FOLDER)
+        page = write_fold_page(board, folder)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+    return [line, f"{folder / SUMMARY_NAME}", f"open  {page}"]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         FinishedRun,
         SavedOutputs,
         find_runs,
+        outputs_of,
         read_predictions,
         read_run,
         read_runs,

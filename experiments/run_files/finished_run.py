@@ -90,14 +90,15 @@ def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
     except ValueError as error:  # no table, or not in UTF-8
         raise UsageError(f"{path}: expected a table of predictions, {error}") from error
     try:
-        return _as_outputs(table)
+        return outputs_of(table)
     except KeyError as error:
         raise UsageError(f"{path}: not as a run writes it (it lacks {error.args[0]})") from error
     except ValueError as error:
         raise UsageError(f"{path}: not as a run writes it ({error})") from error
 
 
-def _as_outputs(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
+def outputs_of(table: pd.DataFrame) -> tuple[SavedOutputs, list[str]]:
+    """:func:`read_predictions` of a table whose cells are text."""
     samples = list(table["sample_id"])
     if len(set(samples)) < len(samples):
         raise ValueError("a sample stands there twice")

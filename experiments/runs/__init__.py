@@ -6,14 +6,18 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.runs.experiment import Experiment
-    from experiments.runs.export import outputs_table, predictions_table
+    from experiments.runs.export import outputs_table, pack_preprocessing, predictions_table
     from experiments.runs.terminal_run import (
         ABSENT,
+        FINISHED,
         dry_run,
         print_results,
         run_all_stages,
+        run_each,
+        run_one,
         run_planned,
         state_of,
+        states_of,
     )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -41,6 +41,7 @@ from experiments.runs.refit import about_columns
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
+    from experiments.builders import Data
     from experiments.config import Config
 
 
@@ -52,22 +53,11 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """
     run_dir, data = outcome.run_dir, outcome.data
     tables = prediction_tables(outcome)
-    # Without what was fitted on the training part, the weights cannot be used on new samples.
-    fitted = {
-        "covariates": data.encoder.state_dict(),
-        "transforms": data.transforms.state_dict(),
-        "task": data.cohort.task,
-        "class_names": data.cohort.class_names,
-    }
-    if data.scaler is not None:
-        fitted["targets"] = data.scaler.state_dict()
-    packed = io.BytesIO()
-    torch.save(fitted, packed)
     try:
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
-        write_whole(packed.getbuffer(), run_dir, PREPROCESSING_NAME)
+        write_whole(pack_preprocessing(data), run_dir, PREPROCESSING_NAME)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
         write_whole(summary(outcome).encode(), run_dir, "summary.md")
         write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
@@ -98,6 +88,21 @@ def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
             "model"
         )
     return tables
+
+
+def pack_preprocessing(data: Data) -> bytes:
+    """What was fitted on the training set; without it weights cannot be used on new samples."""
+    fitted = {
+        "covariates": data.encoder.state_dict(),
+        "transforms": data.transforms.state_dict(),
+        "task": data.cohort.task,
+        "class_names": data.cohort.class_names,
+    }
+    if data.scaler is not None:
+        fitted["targets"] = data.scaler.state_dict()
+    packed = io.BytesIO()
+    torch.save(fitted, packed)
+    return packed.getvalue()
 
 
 def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:

@@ -192,11 +192,16 @@ def state_of(config: Config) -> str:
 
 
 def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
-    """Run what is not finished yet.
+    """Run what is not finished yet, one after the other.
 
     The first of each group by ``kind_of`` is set up before any is trained. Returns the exit code if
     a signal stopped a run.
     """
+    return run_each(configs, states_of(configs, kind_of))
+
+
+def states_of(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> list[str]:
+    """How far each run has come; the first absent one of each group is set up as a trial."""
     states = [state_of(config) for config in configs]
     tried = set()
     for config, state in zip(configs, states, strict=True):
@@ -206,15 +211,26 @@ def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> 
                 trial = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}))
                 trial.setup()
                 trial.close()
+    return states
+
+
+def run_each(configs: Sequence[Config], states: Sequence[str]) -> int | None:
+    """:func:`run_planned` of runs whose states are known."""
     for number, (config, state) in enumerate(zip(configs, states, strict=True), start=1):
         title = f"[{number}/{len(configs)}] {config.exp_name}"
         if state == FINISHED:
             print(f"{title}: finished before")
             continue
         print(f"{title}{': continued' if state == CUT else ''}", flush=True)
-        folder = config.runs_dir / config.exp_name
-        experiment = Experiment(config, folder if state == CUT else None)
-        experiment.run()
-        if experiment.exit_code is not None:
-            return experiment.exit_code
+        code = run_one(config, state)
+        if code is not None:
+            return code
     return None
+
+
+def run_one(config: Config, state: str) -> int | None:
+    """Start or continue a run; returns the exit code if a signal stopped it."""
+    folder = config.runs_dir / config.exp_name
+    experiment = Experiment(config, folder if state == CUT else None)
+    experiment.run()
+    return experiment.exit_code

@@ -3,20 +3,34 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from sklearn.metrics import roc_auc_score
 
+from datasets.splits import SUBSETS
 from experiments import cross_validate
-from experiments.run_files import is_finished, read_predictions
+from experiments.baselines import baseline_outputs, load_baselines
+from experiments.builders import build_data
+from experiments.config import load_config
+from experiments.folds import FUSED_BASELINES
+from experiments.run_files import is_finished
 from experiments.runs import Experiment
 
 pytestmark = pytest.mark.slow
 
 METRICS = ["auroc", "brier"]
+BASELINES = ["spectra_logistic", "covariates_logistic", "late_fusion"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +53,7 @@ def study(tmp_path_factory, cohort_dir):
         "trainer": {"max_epochs": 1, "device": "cpu"},
         "report": {"enabled": False, "resamples": 50},
         "audit": {"enabled": False},
+        "baselines": {"models": BASELINES},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(values))
     return folder
@@ -55,16 +70,24 @@ def done(study):
     return study / "runs"
 
 
+def read(folder: Path, name: str) -> Any:
+    return pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
+
+
 def test_every_fold_is_a_run_and_every_sample_is_tested_once(done, cohort_dir):
     names = [f"small-fold{number}" for number in range(3)]
     assert sorted(path.name for path in done.iterdir()) == [*names, "small-folds"]
     assert all(is_finished(done / name) for name in names)
-    table = pd.read_csv(done / "small-folds" / "predictions.csv", dtype=str)
+    table = pd.read_csv(done / "small-folds" / "predictions_oof.csv", dtype=str)
     everyone = pd.read_csv(cohort_dir / "samples.csv", dtype=str)["sample_id"]
     assert sorted(table["sample_id"]) == sorted(everyone)
+    network = {
+        c: c.removeprefix("tabular_only:") for c in map(str, table) if c.startswith("tabular_only:")
+    }
     for number, name in enumerate(names):
         own = pd.read_csv(done / name / "predictions.csv", dtype=str)
-        there = table[table["fold"] == str(number)].drop(columns="fold").reset_index(drop=True)
+        there = table[table["fold"] == str(number)].reset_index(drop=True)
+        there = there[["sample_id", "target", *network]].rename(columns=network)
         pd.testing.assert_frame_equal(there, own)
         splits = pd.read_csv(done / name / "splits.csv", dtype=str)
         assert set(splits.loc[splits["split"] == "test", "sample_id"]) == set(own["sample_id"])
@@ -78,6 +101,7 @@ def test_folds_differ_in_nothing_but_the_fold_and_the_name(done):
     assert [config["data"]["split"].pop("fold") for config in configs] == [0, 1, 2]
     assert [config.pop("exp_name") for config in configs] == [f"small-fold{n}" for n in range(3)]
     assert configs[0] == configs[1] == configs[2]
+    assert configs[0]["baselines"]["enabled"] is False  # they are fitted once for each fold
 
 
 def rows(text):
@@ -88,9 +112,10 @@ def rows(text):
 
 def test_the_tables_hold_what_the_runs_measured(done):
     folder = done / "small-folds"
-    table = pd.read_csv(folder / "folds.csv")
+    table = read(folder, "folds.csv")
+    table = table[table["model"] == "tabular_only"]
     summary = rows((folder / "summary.md").read_text("utf-8"))
-    outputs, _ = read_predictions(folder / "predictions.csv")
+    metrics = read(folder, "metrics.csv").set_index(["model", "metric"]).loc["tabular_only"]
     for metric in METRICS:
         figures = [
             json.loads((done / f"small-fold{n}" / "metrics.json").read_text())["test"]["metrics"]
@@ -98,14 +123,15 @@ def test_the_tables_hold_what_the_runs_measured(done):
         ]
         own = [figure[metric] for figure in figures]
         assert table[metric].tolist() == pytest.approx(own, rel=1e-12)
-        mean, deviation, median, pooled = summary[metric]
-        assert mean == f"{statistics.fmean(own):.4f}"
-        assert deviation == f"{statistics.stdev(own):.4f}"
-        assert median == f"{statistics.median(own):.4f}"
+        spread = [statistics.fmean(own), statistics.stdev(own), statistics.median(own)]
+        assert list(metrics.loc[metric, ["mean", "sd", "median"]]) == pytest.approx(spread)
+    for pooled, metric in zip(summary["tabular\\_only"], METRICS, strict=True):
         assert re.fullmatch(r"0\.\d{4} \(0\.\d{3} to \d\.\d{3}\)", pooled)
+        assert pooled.startswith(f"{metrics.loc[metric, 'pooled']:.4f}")
     # By the definition of the score, over all predictions.
-    score = ((outputs.scores[:, 1] - outputs.target) ** 2).mean()
-    assert summary["brier"][-1].startswith(f"{score:.4f} (")
+    oof = read(folder, "predictions_oof.csv")
+    score = ((oof["tabular_only:prob_case"] - (oof["target"] == "case")) ** 2).mean()
+    assert metrics.loc["brier", "pooled"] == pytest.approx(score)
     assert table["test_samples"].tolist() == [20, 20, 20]
     assert table["test_groups"].tolist() == [20, 20, 20]
     assert table["fingerprint"].nunique() == 3
@@ -128,9 +154,97 @@ def test_finished_folds_are_not_run_again(done, study, capsys):
     assert run(study, "--folds", "3") == 0
     told = capsys.readouterr().out
     assert told.count("finished before") == 3
+    assert "baselines of fold" not in told
     assert "3 folds; 60 samples of 60 groups, each tested once" in told
-    assert re.search(r"auroc( +0\.\d{4}){7} \(0\.\d{3} to", told)
-    assert {path: path.read_bytes() for path in done.rglob("*") if path.is_file()} == before
+    assert re.search(r"\ntabular_only +\d\.\d+ +0\.\d+ \(0\.\d{3} to ", told)
+    assert "verdict: recommended: " in told
+    after = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
+    saved = done / "small-folds" / "recommended" / "baselines.skops"  # an archive with its time
+    before.pop(saved)
+    after.pop(saved)
+    assert after == before
+
+
+def test_baselines_are_fitted_as_a_run_fits_them(done, study, tmp_path):
+    words = ["--data.split.kind", "kfold", "--data.split.folds", "3", "--data.split.fold", "1"]
+    own = [("runs_dir", str(tmp_path)), *zip([w[2:] for w in words[::2]], words[1::2], strict=True)]
+    experiment = Experiment(load_config(str(study / "small.yaml"), own))
+    experiment.run()
+    table = read(done / "small-folds", "folds.csv")
+    table = table[table["fold"] == 1].set_index("model")
+    assert experiment.leaderboard is not None
+    for entry in experiment.leaderboard.baselines:
+        name = FUSED_BASELINES if entry.name == "late_fusion" else entry.name
+        assert table.loc[name, "auroc"] == pytest.approx(entry.metrics["test"]["auroc"])
+        assert table.loc[name, "val/auroc"] == pytest.approx(entry.val)
+
+
+def test_the_recommended_baseline_is_fitted_to_all_samples(done, study):
+    folder = done / "small-folds" / "recommended"
+    fitted = load_baselines(folder)
+    data = build_data(load_config(str(study / "small.yaml")), fitted_on=SUBSETS)
+    assert len(data.datasets["train"]) == 60
+    packed = torch.load(folder / "preprocessing.pt", weights_only=False)
+    encoder = data.encoder.state_dict()
+    assert packed["covariates"].keys() == encoder.keys()
+    assert str(packed["covariates"]) == str(encoder)
+    found = baseline_outputs(fitted, data, "test")
+    assert set(fitted.names) <= set(BASELINES)
+    assert all(torch.isfinite(outputs.scores).all() for outputs in found.values())
+
+
+@pytest.fixture(scope="module")
+def families(study, tmp_path_factory):
+    """Two families of two seeds, and a small grid, on two folds."""
+    place = tmp_path_factory.mktemp("families")
+    words = ["--folds", "2", "--models", "tabular_only", "mean_linear", "--seeds", "2"]
+    more = ["--permutations", "3", "--learning-curve", "--grid", "optimizer.lr=1e-3,1e-2"]
+    assert run(study, "--runs_dir", str(place), *words, *more) == 0
+    return place
+
+
+def test_every_family_seed_and_place_in_the_grid_is_a_run(families):
+    runs = {path.name for path in families.iterdir()} - {"small-folds"}
+    assert runs == {
+        f"small-{family}_optimizer.lr_{rate}-fold{fold}{seed}"
+        for family in ("tabular_only", "mean_linear")
+        for rate in ("1e-3", "1e-2")
+        for fold in (0, 1)
+        for seed in ("", "-s1")
+    }
+    splits = {(families / name / "splits.csv").read_text() for name in runs}
+    assert len(splits) == 2  # one for each fold
+    board = read(families / "small-folds", "leaderboard.csv").set_index("model")
+    names = [
+        f"{f} optimizer.lr={r}" for f in ("tabular_only", "mean_linear") for r in ("1e-3", "1e-2")
+    ]
+    fused = ["spectra_logistic", "covariates_logistic", FUSED_BASELINES]
+    assert set(board.index) == {"recommended", *names, *fused}
+    oof = read(families / "small-folds", "predictions_oof.csv")
+    for name in names:
+        own = [oof[f"{name}@seed{seed}:prob_case"] for seed in (0, 1)]
+        assert not np.allclose(*own)
+        assert oof[f"{name}:prob_case"].to_numpy() == pytest.approx(sum(own).to_numpy() / 2)
+        area = roc_auc_score(oof["target"] == "case", oof[f"{name}:prob_case"])
+        assert board.loc[name, "pooled"] == pytest.approx(area)
+
+
+def test_permutations_and_the_learning_curve_are_measured(families, study):
+    folder = families / "small-folds"
+    assert len(read(folder, "permutations.csv")) == 3
+    curve = read(folder, "learning_curve.csv")
+    board = read(folder, "leaderboard.csv").set_index("model")
+    whole = curve[curve["share"] == 1.0].set_index("model")["auroc"]
+    for name, value in whole.items():  # of all training samples it is the leaderboard's
+        assert value == pytest.approx(board.loc[name, "pooled"])
+    assert curve["samples"].max() < 60
+    text = (folder / "summary.md").read_text("utf-8")
+    assert "Permutation test of" in text
+    assert "on 3 permutations" in text
+    assert "Learning curve of" in text
+    page = (folder / "cross_validation.html").read_text("utf-8")
+    assert '<section id="permutations"' in page
+    assert '<section id="learning"' in page
 
 
 def test_what_was_stopped_goes_on_where_it_was(study, tmp_path, monkeypatch, capsys):
@@ -178,7 +292,7 @@ def test_each_group_is_left_out_and_names_its_run(study, tmp_path, capsys):
         tested = set(table.loc[table["split"] == "test", "group"])
         assert tested == {f"plate {'ABCD'[number]}/1"}
     assert "each group left out in turn, 4 of them" in capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "small-folds" / "predictions.csv")
+    table = pd.read_csv(tmp_path / "small-folds" / "predictions_oof.csv")
     assert set(table["fold"]) == {f"plate {letter}/1" for letter in "ABCD"}
 
 
@@ -192,16 +306,138 @@ def test_undefined_figures_are_counted_and_left_out_of_the_mean(study, tmp_path,
     assert run(study, *words, "--data.split.kind", "leave_one_group_out") == 0
     told = capsys.readouterr().out
     assert "auroc is undefined in 6 of 6 folds" in told
-    found = rows((tmp_path / "runs" / "small-folds" / "summary.md").read_text("utf-8"))
-    assert found["auroc"][:3] == ["undefined"] * 3
-    assert re.match(r"\d\.\d{4}", found["auroc"][3])
-    assert re.match(r"0\.\d{4}", found["brier"][0])
+    found = read(tmp_path / "runs" / "small-folds", "metrics.csv").set_index(["model", "metric"])
+    assert found.loc[("tabular_only", "auroc"), ["mean", "sd", "median"]].isna().all()
+    assert 0 <= found.loc[("tabular_only", "auroc"), "pooled"] <= 1
+    assert 0 < found.loc[("tabular_only", "brier"), "mean"] < 1
+
+
+def test_test_labels_of_a_fold_never_change_its_choice(study, tmp_path):
+    words = [
+        "--data.split.kind",
+        "leave_one_group_out",
+        "--baselines.models",
+        "[covariates_logistic]",
+    ]
+    chosen: list[pd.DataFrame] = []
+    for place in ("as_it_is", "flipped"):
+        root = shutil.copytree(study / "plates", tmp_path / place)
+        table = pd.read_csv(root / "samples.csv", dtype=str)
+        if chosen:
+            tested = table["group"] == "plate B/1"
+            other = {"control": "case", "case": "control"}
+            table.loc[tested, "label"] = table.loc[tested, "label"].map(other)
+            table.to_csv(root / "samples.csv", index=False)
+        runs = tmp_path / f"{place}-runs"
+        assert run(study, *words, "--data.root", str(root), "--runs_dir", str(runs)) == 0
+        table = read(runs / "small-folds", "folds.csv")
+        table = table[table["fold"] == "plate B/1"]
+        chosen.append(table.set_index("model")[["chosen", "val/auroc"]])
+        assert chosen[-1]["chosen"].sum() == 1
+    chosen = [table.sort_index() for table in chosen]
+    pd.testing.assert_frame_equal(chosen[0], chosen[1])
+
+
+def test_without_groups_each_sample_is_its_own(study, tmp_path, capsys):
+    root = shutil.copytree(study / "plates", tmp_path / "alone")
+    table = pd.read_csv(root / "samples.csv", dtype=str).drop(columns="group")
+    table.to_csv(root / "samples.csv", index=False)
+    told = yaml.safe_load((root / "cohort.yaml").read_text("utf-8"))
+    told["roles"].pop("group", None)
+    (root / "cohort.yaml").write_text(yaml.safe_dump(told))
+    words = ["--runs_dir", str(tmp_path / "runs"), "--data.root", str(root), "--folds", "2"]
+    assert run(study, *words) == 0
+    told = capsys.readouterr().out
+    assert "no column of groups: each sample is a group of its own" in told
+    assert "2 folds; 60 samples of 60 groups, each tested once" in told
+    oof = read(tmp_path / "runs" / "small-folds", "predictions_oof.csv")
+    assert (oof["group"] == oof["sample_id"]).all()
+
+
+def test_a_kfold_is_repeated_with_other_folds(study, tmp_path):
+    words = [
+        "--runs_dir",
+        str(tmp_path),
+        "--folds",
+        "2",
+        "--repeats",
+        "2",
+        "--baselines.enabled",
+        "false",
+    ]
+    assert run(study, *words) == 0
+    oof = read(tmp_path / "small-folds", "predictions_oof.csv")
+    assert oof.groupby("repeat")["sample_id"].nunique().tolist() == [60, 60]
+    first, second = (
+        of.sort_values("sample_id")["fold"].tolist() for _, of in oof.groupby("repeat")
+    )
+    assert first != second
+    board = read(tmp_path / "small-folds", "leaderboard.csv").set_index("model")
+    assert (board.loc["tabular_only", ["n", "groups", "folds"]] == [120, 60, 4]).all()
+    # The same sample twice is not two independent ones.
+    assert board.loc["tabular_only", "pooled_test"] == "group bootstrap"
+
+
+def test_the_audit_is_told_and_stops_what_it_refuses(study, tmp_path, capsys):
+    root = shutil.copytree(study / "plates", tmp_path / "leaking")
+    table = pd.read_csv(root / "samples.csv", dtype=str)
+    table["age"] = [str(50 + 20 * (label == "case")) for label in table["label"]]
+    table.to_csv(root / "samples.csv", index=False)
+    words = ["--runs_dir", str(tmp_path / "runs"), "--data.root", str(root), "--folds", "2"]
+    audited = [*words, "--audit.enabled", "true", "--baselines.models", "[covariates_logistic]"]
+    assert run(study, *audited) == 2
+    refused = capsys.readouterr().err
+    assert "the audit refuses this cohort" in refused
+    assert not (tmp_path / "runs").exists()
+    name = refused.partition("--accept ")[2].split()[0]
+    assert run(study, *audited, "--accept", name) == 0
+    assert "refusal" in capsys.readouterr().out
+    assert "(accepted)" in (tmp_path / "runs" / "small-folds" / "summary.md").read_text("utf-8")
+
+
+COMMAND = "import sys; from experiments.cross_validate import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_a_killed_cross_validation_ends_with_the_same_table(study, tmp_path):
+    words = ["--folds", "2", "--models", "tabular_only", "mean_linear"]
+    words += ["--trainer.max_epochs", "4", "--jobs", "2", "--data.num_workers", "0"]
+
+    def start(place):
+        line = [sys.executable, "-c", COMMAND, str(study / "small.yaml"), *words]
+        return subprocess.Popen([*line, "--runs_dir", str(place)], stdout=subprocess.DEVNULL)
+
+    for pattern in ("small*/checkpoints/last.pt", "small*/predictions.csv"):
+        cut = start(tmp_path / "cut")
+        end = time.monotonic() + 300
+        while not list((tmp_path / "cut").glob(pattern)) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert cut.poll() is None
+        cut.send_signal(signal.SIGKILL)
+        cut.wait()
+    assert start(tmp_path / "cut").wait() == 0
+    assert start(tmp_path / "whole").wait() == 0
+    for name in ("leaderboard.csv", "predictions_oof.csv", "metrics.csv", "folds.csv"):
+        tables = [(tmp_path / p / "small-folds" / name).read_bytes() for p in ("cut", "whole")]
+        assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ([], "a holdout has no folds"),
+        (["--folds", "3", "--models", "tff"], "no family is called 'tff'; did you mean 'tft'"),
+        (["--folds", "3", "--models", "all", "tft"], "all is all, and stands alone"),
+        (["--folds", "3", "--grid", "optimizer.lr"], "expected KEY=VALUE,VALUE"),
+        (["--folds", "3", "--grid", "data.seed=1,2"], "cannot differ between models"),
+        (["--folds", "3", "--seeds", "0"], "expected a whole number from 1 on"),
+        (
+            ["--data.split.kind", "leave_one_group_out", "--repeats", "2"],
+            "--repeats goes with a kfold",
+        ),
+        (
+            ["--folds", "3", "--permutations", "9", "--baselines.enabled", "false"],
+            "--permutations is of baselines: set baselines.enabled true",
+        ),
         (["--data.split.kind", "hash"], "a hash has no folds"),
         (["--folds", "3", "--data.split.fold", "1"], "--data.split.fold: every fold is run"),
         (["--folds", "3", "--data.split.file", "s.csv"], "--data.split.file: a file is one split"),
@@ -244,10 +480,12 @@ def test_folds_of_a_changed_cohort_are_not_mixed(study, tmp_path, capsys):
 def test_values_are_cross_validated_too(study, tmp_path):
     words = ["--data.task", "regression", "--data.label", "age", "--data.labels", "null"]
     place = ["--runs_dir", str(tmp_path), "--metrics", "[mae, r2]"]
+    place += ["--baselines.models", "[covariates_ridge]"]
     assert run(study, *words, *place, "--data.numeric", "[CRP, ALT]", "--folds", "2") == 0
-    table = pd.read_csv(tmp_path / "small-folds" / "predictions.csv")
-    found = rows((tmp_path / "small-folds" / "summary.md").read_text("utf-8"))
-    error = np.abs(table["target_age"] - table["prediction_age"]).mean()
-    told, *bounds = re.findall(r"[\d.]+", found["mae"][-1])
-    assert float(told) == pytest.approx(error, rel=1e-3)
-    assert float(bounds[0]) < error < float(bounds[1])
+    table = read(tmp_path / "small-folds", "predictions_oof.csv")
+    found = read(tmp_path / "small-folds", "metrics.csv").set_index(["model", "metric"])
+    for model in ("tabular_only", "covariates_ridge"):
+        error = np.abs(table["target_age"] - table[f"{model}:prediction_age"]).mean()
+        row = found.loc[model, "mae"]
+        assert row["pooled"] == pytest.approx(error)
+        assert row["low"] < error < row["high"]

@@ -258,7 +258,9 @@ REFUSED_PARTS: dict[str, dict[str, Any]] = {
     "has no label column 'label'; did you mean 'labels'?": {
         "samples": lambda s: s.rename(columns={"label": "labels"})
     },
-    "has no group column 'group'": {"samples": lambda s: s.rename(columns={"group": "plate"})},
+    "has no group column 'group'; did you mean 'groups'?": {
+        "samples": lambda s: s.rename(columns={"group": "groups"})
+    },
     "has no needed column 'sample_id'": {"samples": lambda s: s.drop(columns="sample_id")},
     "has no needed column 'scan'": {"scans": lambda s: s.drop(columns="scan")},
     "has no rows": {"samples": lambda s: s.iloc[:0]},

@@ -55,6 +55,13 @@ def test_without_roles_there_are_no_covariates(write_cohort, tmp_path):
     assert (cohort.numeric, cohort.categorical) == ([], [])
 
 
+def test_without_a_column_of_groups_each_sample_is_its_own(write_cohort, tmp_path):
+    root = write_cohort(tmp_path, samples=lambda s: s.drop(columns="group"))
+    cohort = Cohort.read(root)
+    assert cohort.groups.tolist() == cohort.sample_ids
+    assert "no column of groups: each sample is a group of its own" in cohort.describe()
+
+
 REFUSED_CHOICES: dict[str, dict[str, Any]] = {
     "no numeric covariate 'agee'; did you mean 'age'?": {"numeric": ["agee"]},
     "no categorical covariate 'sexe'; did you mean 'sex'?": {"categorical": ["sexe"]},

@@ -1,0 +1,225 @@
+"""What a cross-validation runs: its folds, the candidates, and a configuration for each run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from datasets.cohort import Cohort
+from datasets.errors import UsageError, nearest
+from engine.metrics import TASKS
+from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
+from experiments.comparison import FAMILIES, choose_families
+from experiments.config import IN_FOLDS, Config, load_config, write_yaml
+from experiments.run_files import DataVersion, data_version, read_version
+from experiments.runs import ABSENT, state_of
+
+# What folds decide cannot be set for all of them at once.
+DECIDED = {
+    "data.split.fold": "every fold is run",
+    "data.split.file": "a file is one split, and no folds",
+}
+ALL = "all"
+# Longer names of groups are cut: a folder's name has to stay one.
+LONGEST_NAME = 40
+
+Overrides = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold.
+
+    Attributes:
+        name: Its number, or that of the group or batch that is the test set.
+        repeat: Of a repeated k-fold, from 0.
+        split: ``train``, ``val`` or ``test`` of each sample, [N].
+        version: Of the data with this split.
+        config: The configuration with this fold, of the baselines.
+    """
+
+    name: str
+    repeat: int
+    split: np.ndarray
+    version: DataVersion
+    config: Config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cross-validation.
+
+    Attributes:
+        base: The configuration that all runs share.
+        kind: What a fold is called: ``fold``, ``group``, or the column of batches.
+        candidates: Names of the networks: of a family, or of a family and its place in the grid.
+        seeds: Of each network.
+        runs: Candidate, seed and number of the fold -> the configuration of the run.
+    """
+
+    base: Config
+    cohort: Cohort
+    kind: str
+    folds: list[Fold]
+    candidates: list[str]
+    seeds: list[int]
+    runs: dict[tuple[str, int, int], Config]
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.base.runs_dir / f"{self.base.exp_name}-folds"
+
+    @property
+    def repeats(self) -> int:
+        """How often each sample is tested."""
+        return self.folds[-1].repeat + 1
+
+    def without(self, candidate: str) -> Plan:
+        """The same without a network."""
+        return replace(
+            self,
+            candidates=[name for name in self.candidates if name != candidate],
+            runs={key: config for key, config in self.runs.items() if key[0] != candidate},
+        )
+
+
+def make_plan(
+    source: str,
+    overrides: Overrides = (),
+    count: int | None = None,
+    repeats: int = 1,
+    models: Sequence[str] = (),
+    seeds: int = 1,
+    grid: Sequence[str] = (),
+) -> Plan:
+    """Read the cohort and split it, fold by fold; :func:`cross_validate` has the arguments."""
+    for key, _ in overrides:
+        if key in DECIDED:
+            raise UsageError(f"--{key}: {DECIDED[key]}")
+    shared = list(overrides)
+    if count is not None:
+        shared += [("data.split.kind", "kfold"), ("data.split.folds", str(count))]
+    base = load_config(source, shared)
+    _check_split(base, repeats)
+    cohort = read_cohort(base.data)
+    if "metrics" in base.derived():  # the data may be of several classes
+        base.derive("metrics", list(TASKS[cohort.task].metrics))
+    candidates = _candidates(base, models, grid)
+    files = cohort.fingerprint(digest_memory(base.data))
+    first_seed = base.data.split.seed or 0
+    folds: list[Fold] = []
+    runs: dict[tuple[str, int, int], Config] = {}
+    for repeat in range(repeats):
+        again = [("data.split.seed", str(first_seed + repeat))] if repeat else []
+        settings = load_config(source, [*shared, *again]).data
+        drawn = make_folds(cohort, settings)
+        for number, name in enumerate(drawn.names):
+            split = split_fold(cohort, settings, drawn, number)
+            version = data_version(settings, cohort, files).with_split(cohort.sample_ids, split)
+            by_number = settings.split.kind == "kfold"
+            place = str(number) if by_number else json.dumps(name, ensure_ascii=False)
+            own = [*shared, *again, ("data.split.fold", place)]
+            title = f"{f'r{repeat}-' if repeat else ''}fold{number}"
+            title += "" if by_number else f"-{_as_file_name(name)}"
+            folds.append(Fold(name, repeat, split, version, load_config(source, own)))
+            for (candidate, lines), seed in product(candidates.items(), range(seeds)):
+                called = [base.exp_name, title]
+                if candidate != base.model.name:
+                    called.insert(1, _as_file_name(candidate))
+                chosen = [*own, *_lean(base), *lines]
+                if seed:  # the split stays that of the first seed
+                    called.append(f"s{base.seed + seed}")
+                    kept = str(first_seed + repeat)
+                    chosen += [("seed", str(base.seed + seed)), ("data.split.seed", kept)]
+                chosen.append(("exp_name", json.dumps("-".join(called), ensure_ascii=False)))
+                runs[candidate, base.seed + seed, len(folds) - 1] = load_config(source, chosen)
+    if len({config.exp_name for config in runs.values()}) < len(runs):
+        raise UsageError("--models: two of them end in the same name")
+    of = [base.seed + seed for seed in range(seeds)]
+    return Plan(base, cohort, drawn.kind, folds, list(candidates), of, runs)
+
+
+def check_earlier(plan: Plan) -> None:
+    """Refuse runs of an earlier call whose data were not these."""
+    for (_, _, number), config in plan.runs.items():
+        if state_of(config) == ABSENT:
+            continue
+        folder = config.runs_dir / config.exp_name
+        version, before = plan.folds[number].version, read_version(folder)
+        if before is None:
+            continue
+        found = version.differences(before)
+        if found or before.split != version.split:
+            raise UsageError(
+                f"{folder} is a run on another cohort: {found or 'the split differs'}; move it "
+                "away or set --runs_dir"
+            )
+
+
+def _check_split(base: Config, repeats: int) -> None:
+    split = base.data.split
+    if split.file is not None:
+        raise UsageError(f"data.split.file: {DECIDED['data.split.file']}; leave it out")
+    if split.kind not in IN_FOLDS:
+        raise UsageError(
+            f"data.split.kind: a {split.kind} has no folds{nearest(split.kind, IN_FOLDS)}; or give "
+            "--folds, how many a kfold is to have"
+        )
+    if repeats > 1 and split.kind != "kfold":
+        raise UsageError(f"--repeats goes with a kfold: a {split.kind} is the same each time")
+
+
+def _lean(base: Config) -> list[tuple[str, str]]:
+    """What is done once for all runs, and so not in each; pages only if they were asked for."""
+    lines = [("baselines.enabled", "false"), ("audit.enabled", "false")]
+    if "enabled" not in base.report.model_fields_set or not base.report.enabled:
+        lines += [("report.enabled", "false"), ("report.resamples", "0")]
+    return lines
+
+
+def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dict[str, Overrides]:
+    """Name of each network -> its settings; the configuration's own keeps its parameters."""
+    own = base.model.name
+    if ALL in wanted and len(wanted) > 1:
+        raise UsageError("--models: all is all, and stands alone")
+    names = dict.fromkeys(wanted or [own])
+    if ALL in wanted:
+        names = dict.fromkeys([own, *choose_families(FAMILIES, None)])
+    found: dict[str, Overrides] = {}
+    for name, point in product(names, _grid(grid)):
+        lines = []
+        if name != own:
+            params = choose_families(FAMILIES, [name])[name]
+            lines.append(("model", write_yaml({"name": name, "params": params})))
+        found[" ".join([name, *(f"{key}={value}" for key, value in point)])] = [*lines, *point]
+    return found
+
+
+def _grid(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Each place in the grid: pairs of key and value; one without any if there is no grid.
+
+    Example:
+        >>> _grid(["optimizer.lr=1e-4,1e-3"])
+        [[('optimizer.lr', '1e-4')], [('optimizer.lr', '1e-3')]]
+    """
+    axes = []
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not key or not equals or not all(values.split(",")) or ":" in text:
+            raise UsageError(f"--grid: '{text}' is not understood: expected KEY=VALUE,VALUE")
+        if key.partition(".")[0] in ("data", "seed", "exp_name", "runs_dir"):
+            raise UsageError(f"--grid: {key} cannot differ between models on the same folds")
+        axes.append([(key, value) for value in values.split(",")])
+    return [list(point) for point in product(*axes)]
+
+
+def _as_file_name(name: str) -> str:
+    """A name as a part of a folder's; the fold's number keeps those alike apart."""
+    return re.sub(r"[^\w.+-]+", "_", name)[:LONGEST_NAME]

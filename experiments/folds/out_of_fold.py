@@ -1,0 +1,253 @@
+"""The predictions of all models in all folds, and the model that each fold's validation chooses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from datasets.errors import UsageError
+from engine.metrics import TASKS, EpochOutputs, better_when, metric_value
+from experiments.folds.fold_plan import Plan
+from experiments.run_files import (
+    VAL_PREDICTIONS_NAME,
+    FinishedRun,
+    SavedOutputs,
+    outputs_of,
+    read_predictions,
+    read_run,
+)
+from experiments.runs import outputs_table
+
+RECOMMENDED = "recommended"
+TARGET, OF_MODEL = "target", ":"
+
+Outputs = TypeVar("Outputs", bound=EpochOutputs)
+# Model -> its outputs on one set of samples.
+Models = Mapping[str, SavedOutputs]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """All predictions.
+
+    Attributes:
+        plan: What was run.
+        metric: By which models are chosen and compared.
+        names: Of the classes, the labels or the regression's targets.
+        val: For each fold: model -> its outputs on the validation set. Networks of several seeds
+            predict the mean of their probabilities (of a regression, of their values).
+        test: For each fold: model -> its outputs on the test set, likewise; also of
+            ``recommended``, the model that was chosen in this fold, and of each single seed.
+        chosen: For each fold, the best model on its validation set.
+        best_first: All models, by the mean over the folds' validation sets.
+        runs: Candidate, seed and number of the fold -> the run.
+        single: Network -> the names of its single seeds; empty with one seed.
+    """
+
+    plan: Plan
+    metric: str
+    names: list[str]
+    val: list[dict[str, SavedOutputs]]
+    test: list[dict[str, SavedOutputs]]
+    chosen: list[str]
+    best_first: list[str]
+    runs: Mapping[tuple[str, int, int], FinishedRun]
+    single: Mapping[str, list[str]]
+
+    @property
+    def task(self) -> str:
+        """A key of ``engine.metrics.TASKS``."""
+        return self.test[0][RECOMMENDED].task
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks, from the best on."""
+        return [name for name in self.best_first if name in self.plan.candidates]
+
+    @property
+    def baselines(self) -> list[str]:
+        """The baselines, from the best on."""
+        return [name for name in self.best_first if name not in self.plan.candidates]
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each pooled sample."""
+        cohort = self.plan.cohort
+        of = dict(zip(cohort.sample_ids, map(str, cohort.groups), strict=True))
+        return [of[sample] for sample in self.pooled(RECOMMENDED).sample_id]
+
+    @property
+    def test_share(self) -> float:
+        """Test samples of a fold divided by its training samples, on average."""
+        splits = [fold.split for fold in self.plan.folds]
+        tested, trained = (sum((of == s).sum() for of in splits) for s in ("test", "train"))
+        return float(tested / trained)
+
+    def pooled(self, model: str) -> SavedOutputs:
+        """The test samples of all folds, one fold after the other."""
+        parts = [of[model] for of in self.test]
+        return replace(pool(parts), predicted=torch.cat([part.predicted for part in parts]))
+
+    def table(self) -> pd.DataFrame:
+        """``predictions_oof.csv``: one row per test sample (of each repeat).
+
+        ``sample_id``, ``group``, ``repeat``, ``fold``, ``target``, ``chosen``, and for each model
+        ``<model>:prediction`` and ``<model>:prob_<class>``, as in a run's ``predictions.csv``.
+        """
+        parts = []
+        for fold, models, chosen in zip(self.plan.folds, self.test, self.chosen, strict=True):
+            part = wide_table(models, self.names)
+            part.insert(1, "repeat", fold.repeat)
+            part.insert(2, "fold", fold.name)
+            part.insert(3, "chosen", chosen)
+            parts.append(part)
+        whole = pd.concat(parts, ignore_index=True)
+        whole.insert(1, "group", self.groups)
+        return whole
+
+
+def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -> OutOfFold:
+    """Read the finished runs, and choose a model in each fold.
+
+    Args:
+        plan: Its runs are finished.
+        metric: Chooses.
+        baselines: For each fold: ``val`` and ``test`` -> baseline -> outputs.
+    """
+    runs = {
+        key: read_run(config.runs_dir / config.exp_name, config.exp_name)
+        for key, config in plan.runs.items()
+    }
+    first = next(iter(runs.values()))
+    single = {
+        name: [f"{name}@seed{seed}" for seed in plan.seeds] if len(plan.seeds) > 1 else []
+        for name in plan.candidates
+    }
+    val: list[dict[str, SavedOutputs]] = []
+    test: list[dict[str, SavedOutputs]] = []
+    for number, of_baselines in enumerate(baselines):
+        found: dict[str, dict[str, SavedOutputs]] = {"val": {}, "test": {}}
+        for name in plan.candidates:
+            own = [runs[name, seed, number] for seed in plan.seeds]
+            validated = [_validated(run) for run in own]
+            found["val"][name] = mean_outputs(validated)
+            found["test"][name] = mean_outputs([run.outputs for run in own])
+            found["test"] |= dict(zip(single[name], (run.outputs for run in own), strict=False))
+        for subset, models in of_baselines.items():
+            found[subset] |= {
+                name: replace(outputs, custom=first.outputs.custom)
+                for name, outputs in models.items()
+            }
+        _check_alike(found["test"])
+        val.append(found["val"])
+        test.append(found["test"])
+    return choose(plan, metric, first.class_names, val, test, runs, single)
+
+
+def choose(
+    plan: Plan,
+    metric: str,
+    names: list[str],
+    val: list[dict[str, SavedOutputs]],
+    test: list[dict[str, SavedOutputs]],
+    runs: Mapping[tuple[str, int, int], FinishedRun],
+    single: Mapping[str, list[str]],
+) -> OutOfFold:
+    """Choose a model in each fold, and add it as ``recommended``."""
+    losses = [_losses(models, metric) for models in val]
+    chosen = [_in_order(of_fold)[0] for of_fold in losses]
+    tested = [{**models, RECOMMENDED: models[n]} for models, n in zip(test, chosen, strict=True)]
+    best_first = _in_order(sum(losses[1:], losses[0]) / len(losses))
+    return OutOfFold(plan, metric, names, val, tested, chosen, best_first, runs, single)
+
+
+def _validated(run: FinishedRun) -> SavedOutputs:
+    outputs, _ = read_predictions(run.folder / VAL_PREDICTIONS_NAME)
+    return replace(outputs, custom=run.outputs.custom)
+
+
+def _losses(models: Models, metric: str) -> pd.DataFrame:
+    """One row per model: the metric and, for ties, log loss or r2; smaller is better."""
+
+    def loss(name: str, outputs: EpochOutputs) -> float:
+        value = metric_value(name, outputs)
+        found = value if better_when(name) == "min" else -value
+        return math.inf if math.isnan(found) else found
+
+    task = next(iter(models.values())).task
+    by = [metric, "r2" if task == "regression" else "log_loss"]
+    rows = {name: [loss(one, outputs) for one in by] for name, outputs in models.items()}
+    return pd.DataFrame(rows, index=["metric", "tie"]).T
+
+
+def _in_order(losses: pd.DataFrame) -> list[str]:
+    return list(losses.sort_values(["metric", "tie"], kind="stable").index)
+
+
+def pool(parts: Sequence[Outputs]) -> Outputs:
+    """The samples of several outputs, one after the other."""
+    return replace(
+        parts[0],
+        logits=torch.cat([part.logits for part in parts]),
+        target=torch.cat([part.target for part in parts]),
+        sample_id=[sample for part in parts for sample in part.sample_id],
+    )
+
+
+def mean_outputs(of_seeds: Sequence[SavedOutputs]) -> SavedOutputs:
+    """The mean of several models' probabilities or values, and what follows from it."""
+    first = of_seeds[0]
+    if len(of_seeds) == 1:
+        return first
+    _check_alike(dict(enumerate(of_seeds)))
+    scores = torch.stack([outputs.logits for outputs in of_seeds]).mean(dim=0)
+    return replace(first, logits=scores, predicted=TASKS[first.task].decide(scores))
+
+
+def _check_alike(models: Mapping[Any, SavedOutputs]) -> None:
+    first = next(iter(models.values()))
+    for name, outputs in models.items():
+        if outputs.sample_id != first.sample_id or not torch.equal(outputs.target, first.target):
+            raise UsageError(
+                f"{name} was tested on other samples than the other models of its fold; move the "
+                "runs away or set --runs_dir"
+            )
+
+
+# -- tables of several models -----------------------------------------------------------------
+
+
+def wide_table(models: Mapping[str, EpochOutputs], names: Sequence[str]) -> pd.DataFrame:
+    """Several models' outputs of the same samples; each model's columns begin with its name."""
+    parts: list[pd.DataFrame] = []
+    for model, outputs in models.items():
+        target: np.ndarray = outputs.target.numpy()
+        table = outputs_table(
+            outputs, names, target.astype(np.int64) if outputs.task == "multilabel" else target
+        )
+        shared = [column for column in table if _is_shared(column)]
+        parts += [] if parts else [table[shared]]
+        parts.append(table.drop(columns=shared).add_prefix(model + OF_MODEL))
+    return pd.concat(parts, axis=1)
+
+
+def read_wide(table: pd.DataFrame) -> dict[str, SavedOutputs]:
+    """The inverse of :func:`wide_table`, of cells as text; other columns are left out."""
+    shared = [column for column in table if _is_shared(column)]
+    others = [str(column) for column in table if OF_MODEL in str(column) and not _is_shared(column)]
+    found = {}
+    for model in dict.fromkeys(column.partition(OF_MODEL)[0] for column in others):
+        start = model + OF_MODEL
+        own = {c: c.removeprefix(start) for c in others if c.startswith(start)}
+        found[model] = outputs_of(table[[*shared, *own]].rename(columns=own))[0]
+    return found
+
+
+def _is_shared(column: Any) -> bool:
+    return str(column) in ("sample_id", TARGET) or str(column).startswith(f"{TARGET}_")
