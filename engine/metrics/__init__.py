@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         summarise_attention,
     )
     from engine.metrics.custom import CustomMetric, custom_metric, custom_metrics, try_metric
-    from engine.metrics.epoch_metrics import EpochMetrics, EpochOutputs, metric_value
+    from engine.metrics.epoch_metrics import EpochMetrics
     from engine.metrics.functions import (
         BINS,
         METRICS,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         expected_calibration_error,
         log_loss,
     )
+    from engine.metrics.outputs import EpochOutputs, metric_value
     from engine.metrics.sample_statistics import SAMPLE_STATISTICS, attention_weights, scan_shares
     from engine.metrics.step_outputs import (
         TOTAL,

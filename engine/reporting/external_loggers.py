@@ -1,11 +1,13 @@
 """The base of the loggers of external services (W&B, MLflow)."""
 
+from __future__ import annotations
+
 import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
@@ -14,7 +16,9 @@ from engine.checkpointing import preserve_rng_state
 from engine.events import Phase
 from engine.optim import learning_rate
 from engine.protocols import SavedAttributes
-from engine.trainer import Trainer
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
 
 
 def require_package(package: str) -> None:

@@ -19,11 +19,12 @@ from datasets.specs import require_whole
 from engine.events import Phase
 from engine.reporting.figure_format import figure_text
 from engine.reporting.metric_tables import write_text
-from engine.trainer import Trainer
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
+
+    from engine.trainer import Trainer
 
 
 TEMPLATE = Path(__file__).parent / "templates" / "training_curves.html.j2"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TestAnalysis,
         about_methods,
         about_positive_class,
+        about_refitted,
         about_too_few,
         about_unexplained,
         as_plain,

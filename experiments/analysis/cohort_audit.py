@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.audit import LEVELS, Finding, accept, audit, check_transforms, counted, sort_by_level
-from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message
-from datasets.transforms import OutOfDomain
 
 if TYPE_CHECKING:
+    from datasets.cohort import Cohort
+    from datasets.transforms import OutOfDomain
     from experiments.config import Config
 
 AUDIT_NAME = "audit.json"

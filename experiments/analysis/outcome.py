@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from datasets.audit import Finding
 from datasets.cohort import about_positive
 from datasets.messages import Message, sentences
-from engine.explain import Explained
-from engine.metrics import AttentionSummary, EpochOutputs
 from engine.reporting import metric_message
 from engine.statistics import (
     BOOTSTRAP,
@@ -27,6 +24,9 @@ from engine.statistics import (
 )
 
 if TYPE_CHECKING:
+    from datasets.audit import Finding
+    from engine.explain import Explained
+    from engine.metrics import AttentionSummary, EpochOutputs
     from experiments.baselines import Baselines, Leaderboard
     from experiments.builders import Data
     from experiments.config import Config
@@ -161,6 +161,15 @@ def about_positive_class(task: str, names: Sequence[str]) -> str:
     """A sentence on which class is the positive one; empty for tasks other than binary."""
     about = about_positive(task, names)
     return Message("{}.", about.capitalized) if about else ""
+
+
+def about_refitted(epochs: int) -> str:
+    """One line on the figures of a run with a refit, wherever both stand."""
+    return (
+        f"refitted to the training and validation sets for {epochs} "
+        f"epoch{'' if epochs == 1 else 's'}: predictions, weights, page and package are of the "
+        "refitted model; validation figures and thresholds are of the selected one"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.evaluator import Evaluator
 from engine.explain import AuxiliaryHeads, Embeddings, Gates, ScanAttention
 from engine.metrics import EpochOutputs, summarise_attention
 from engine.statistics import Calibration, OperatingPoint, calibrate, operating_points
@@ -17,6 +16,7 @@ from experiments.analysis.outcome import TestAnalysis, ranked_outputs
 from handlers.attribution import FILE_NAME, Attribution
 
 if TYPE_CHECKING:
+    from engine.evaluator import Evaluator
     from experiments.config import ReportConfig, ThresholdConfig
 
 

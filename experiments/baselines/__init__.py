@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.baselines.choice import comparison_metric
     from experiments.baselines.fit import (
         Baselines,
         baseline_outputs,
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
         Entry,
         Leaderboard,
         compare_with_baselines,
-        comparison_metric,
     )
     from experiments.baselines.run_comparison import compare_run
     from experiments.baselines.saved import load_baselines, save_baselines

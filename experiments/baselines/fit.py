@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from datasets.cohort import TargetScaler
 from datasets.errors import UsageError, nearest
 from engine.metrics import CLASSES, EpochOutputs
-from experiments.baselines.leaderboard import ranked
-from experiments.builders import Data
+from experiments.baselines.choice import ranked
 from experiments.config import LATE_FUSION, BaselinesConfig
 from models.classical import (
     CLASSIFIERS,
@@ -27,6 +25,10 @@ from models.classical import (
     Recipe,
     fit_model,
 )
+
+if TYPE_CHECKING:
+    from datasets.cohort import TargetScaler
+    from experiments.builders import Data
 
 # A single one would fit nothing before it is asked for the results.
 FEWEST_PROCESSES = 2

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from engine.metrics import EpochOutputs
 from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
 from experiments.baselines.leaderboard import (
     Leaderboard,
     compare_with_baselines,
     comparison_metric,
 )
-from experiments.builders import Data
-from experiments.config import Config
-from models.classical import ClassicalModel
+
+if TYPE_CHECKING:
+    from engine.metrics import EpochOutputs
+    from experiments.builders import Data
+    from experiments.config import Config
+    from models.classical import ClassicalModel
 
 
 def compare_run(

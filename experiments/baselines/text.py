@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from datasets.messages import Message, sentences
 from engine.reporting import figure_text, figure_texts, p_text, with_bounds
 from engine.statistics import TOO_FEW
-from experiments.baselines.leaderboard import BEATS, LOSES, OPEN, UNTESTED, Leaderboard
+from experiments.baselines.choice import BEATS, LOSES, OPEN, UNTESTED
 from experiments.config import LATE_FUSION
+
+if TYPE_CHECKING:
+    from experiments.baselines.leaderboard import Leaderboard
 
 TITLES = {
     "spectra_logistic": "logistic regression on spectra",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.metrics import LAST_EPOCH
-from experiments.config import Config, Section
+
+if TYPE_CHECKING:
+    from experiments.config import Config, Section
 
 # Of a batch: this share of the training set, within bounds; larger batches leave too few steps.
 BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 64

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.errors import UsageError
 from engine.distributed import Replicas, world_size
-from engine.evaluator import Evaluator
 from engine.metrics import EpochMetrics, Monitor
-from engine.protocols import Handler
-from engine.trainer import Trainer
 from experiments.builders.data import default_cache_dir
 from experiments.config import construct, find_named
 from experiments.launch import replica_devices
@@ -39,6 +36,9 @@ from handlers.training_curves import TrainingCurves
 from handlers.validation import Validation
 
 if TYPE_CHECKING:
+    from engine.evaluator import Evaluator
+    from engine.protocols import Handler
+    from engine.trainer import Trainer
     from experiments.config import Config
 
 # Keys that stand for one parameter of their handler.

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
         write_run_comparison,
     )
     from experiments.comparison.family_runs import (
-        FAMILIES,
         SEEDS,
-        choose_families,
         compare_families,
         run_all,
     )

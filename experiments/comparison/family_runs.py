@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.reporting import figure_text
-from experiments.config import load_config, read_yaml, write_yaml
+from experiments.config import FAMILIES, choose_families, load_config, write_yaml
 from experiments.run_files import read_run
 from experiments.runs import run_planned
 
 if TYPE_CHECKING:
     from experiments.config import Config
 
-FAMILIES = Path(__file__).parent / "families.yaml"
 SEEDS = (0, 1, 2)
 # What a family or a seed decides cannot be set for all at once.
 DECIDED = {
@@ -164,17 +163,3 @@ def families_text(name: str, metric: str, mode: str, runs: pd.DataFrame) -> str:
         + (" and on test." if best == best_on_test else f", {best_on_test} on test.")
     )
     return "\n".join([f"# Families on {name}", "", *lines, "", verdict, ""])
-
-
-def choose_families(path: Path, wanted: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Families and their parameters, all of the file or those that are wanted."""
-    try:
-        known = read_yaml(path.read_text("utf-8"), str(path))
-    except OSError as error:
-        raise UsageError(f"--families: cannot read {path}: {error.strerror}") from error
-    if not isinstance(known, dict) or not all(isinstance(p, dict) for p in known.values()):
-        raise UsageError(f"{path}: expected families with their parameters, such as tft: {{}}")
-    for name in wanted or ():
-        if name not in known and "." not in name:
-            raise UsageError(f"--models: no family is called '{name}'{nearest(name, known)}")
-    return {name: known.get(name, {}) for name in wanted or known}

@@ -38,7 +38,7 @@ from experiments.enhanced_trainer.any_loader import AnyLoader
 from experiments.enhanced_trainer.default_training import Names
 from experiments.report.figures import ExplainedInputs, ReportInput, Section
 from experiments.report.text import class_figures
-from experiments.runs import outputs_table
+from experiments.run_files import outputs_table
 
 
 class CollectedSamples:

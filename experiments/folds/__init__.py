@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.folds.fold_baselines import FUSED_BASELINES
     from experiments.folds.fold_runs import cross_validate
-    from experiments.folds.out_of_fold import read_wide
+    from experiments.folds.out_of_fold import FUSED_BASELINES, read_wide
 else:
     __getattr__ = lazy_exports(__name__, __file__)

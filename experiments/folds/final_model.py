@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from datasets.files import write_whole
 from datasets.splits import SUBSETS
@@ -12,9 +13,11 @@ from experiments.baselines import fit_baselines, save_baselines
 from experiments.builders import build_data
 from experiments.config import LATE_FUSION, write_yaml
 from experiments.folds.fold_baselines import members_of
-from experiments.folds.out_of_fold import OutOfFold
 from experiments.run_files import CONFIG_NAME, PREPROCESSING_NAME
 from experiments.runs import pack_preprocessing
+
+if TYPE_CHECKING:
+    from experiments.folds.out_of_fold import OutOfFold
 
 
 def refit_recommended(found: OutOfFold, folder: Path) -> str:

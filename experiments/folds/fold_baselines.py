@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,12 @@ from engine.metrics import CLASSES, EpochOutputs
 from experiments.baselines import baseline_outputs, fit_baselines
 from experiments.builders import Data, build_data
 from experiments.config import LATE_FUSION, BaselinesConfig, Config
-from experiments.folds.fold_plan import Plan
-from experiments.folds.out_of_fold import SavedOutputs, read_wide, wide_table
+from experiments.folds.out_of_fold import FUSED_BASELINES, SavedOutputs, read_wide, wide_table
 from experiments.run_files import digest
 
-# A network is called late_fusion, too.
-FUSED_BASELINES = "baselines_late_fusion"
+if TYPE_CHECKING:
+    from experiments.folds.fold_plan import Plan
+
 SUBSET, SUBSETS = "subset", ("val", "test")
 DIGITS = 12
 # Draws of permuted targets until every training set has every class.

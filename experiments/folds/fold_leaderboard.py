@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from datasets.audit import Finding
 from datasets.messages import Message
 from engine.metrics import METRICS, EpochOutputs, metric_value
 from engine.reporting import with_bounds
@@ -27,9 +27,11 @@ from engine.statistics import (
     holm,
 )
 from experiments.baselines import Entry, Leaderboard, title_of, verdict
-from experiments.folds.fold_baselines import FUSED_BASELINES
-from experiments.folds.out_of_fold import OF_MODEL, RECOMMENDED, TARGET, OutOfFold
+from experiments.folds.out_of_fold import FUSED_BASELINES, OF_MODEL, RECOMMENDED, TARGET, OutOfFold
 from experiments.folds.side_by_side import SideBySide
+
+if TYPE_CHECKING:
+    from datasets.audit import Finding
 
 DELONG, BOOTSTRAP = "DeLong", "group bootstrap"
 # Of a regression: so many samples with the largest errors of the best model are shown.

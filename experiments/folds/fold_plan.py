@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.cohort import Cohort
 from datasets.errors import UsageError, nearest
 from engine.metrics import TASKS
 from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
-from experiments.comparison import FAMILIES, choose_families
-from experiments.config import IN_FOLDS, Config, load_config, write_yaml
-from experiments.run_files import DataVersion, data_version, read_version
-from experiments.runs import ABSENT, state_of
+from experiments.config import FAMILIES, IN_FOLDS, Config, choose_families, load_config, write_yaml
+from experiments.run_files import DataVersion, data_version
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 # What folds decide cannot be set for all of them at once.
 DECIDED = {
@@ -144,23 +145,6 @@ def make_plan(
         raise UsageError("--models: two of them end in the same name")
     of = [base.seed + seed for seed in range(seeds)]
     return Plan(base, cohort, drawn.kind, folds, list(candidates), of, runs)
-
-
-def check_earlier(plan: Plan) -> None:
-    """Refuse runs of an earlier call whose data were not these."""
-    for (_, _, number), config in plan.runs.items():
-        if state_of(config) == ABSENT:
-            continue
-        folder = config.runs_dir / config.exp_name
-        version, before = plan.folds[number].version, read_version(folder)
-        if before is None:
-            continue
-        found = version.differences(before)
-        if found or before.split != version.split:
-            raise UsageError(
-                f"{folder} is a run on another cohort: {found or 'the split differs'}; move it "
-                "away or set --runs_dir"
-            )
 
 
 def _check_split(base: Config, repeats: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,7 +20,6 @@ from datasets.files import write_whole
 from engine.metrics import better_when, metric_value
 from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit
 from experiments.baselines import comparison_metric
-from experiments.config import Config
 from experiments.folds.final_model import refit_recommended
 from experiments.folds.fold_baselines import (
     FoldTask,
@@ -34,11 +33,15 @@ from experiments.folds.fold_baselines import (
 )
 from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, make_leaderboard
 from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
-from experiments.folds.fold_plan import ALL, Overrides, Plan, check_earlier, make_plan
+from experiments.folds.fold_plan import ALL, Overrides, Plan, make_plan
 from experiments.folds.fold_text import fold_text, folds_table
 from experiments.folds.out_of_fold import OutOfFold, gather, pool
 from experiments.folds.side_by_side import SideBySide
-from experiments.runs import FINISHED, run_each, run_one, state_of, states_of
+from experiments.run_files import read_version
+from experiments.runs import ABSENT, FINISHED, run_each, run_one, state_of, states_of
+
+if TYPE_CHECKING:
+    from experiments.config import Config
 
 PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
 RECOMMENDED_FOLDER = "recommended"
@@ -80,7 +83,7 @@ def cross_validate(
     if (permutations or learning_curve) and not base.baselines.enabled:
         option = "--permutations" if permutations else "--learning-curve"
         raise UsageError(f"{option} is of baselines: set baselines.enabled true")
-    check_earlier(plan)
+    _check_earlier(plan)
     print(plan.cohort.describe())
     audit = audit_cohort(base, plan.cohort, None, AUTOMATIC_SCANS) if base.audit.enabled else []
     check_audit(audit)
@@ -96,6 +99,23 @@ def cross_validate(
     for line in _write(board):
         print(line)
     return 0
+
+
+def _check_earlier(plan: Plan) -> None:
+    """Refuse runs of an earlier call whose data were not these."""
+    for (_, _, number), config in plan.runs.items():
+        if state_of(config) == ABSENT:
+            continue
+        folder = config.runs_dir / config.exp_name
+        version, before = plan.folds[number].version, read_version(folder)
+        if before is None:
+            continue
+        found = version.differences(before)
+        if found or before.split != version.split:
+            raise UsageError(
+                f"{folder} is a run on another cohort: {found or 'the split differs'}; move it "
+                "away or set --runs_dir"
+            )
 
 
 def _results(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,22 @@ import torch
 
 from datasets.errors import UsageError
 from engine.metrics import TASKS, EpochOutputs, better_when, metric_value
-from experiments.folds.fold_plan import Plan
 from experiments.run_files import (
     VAL_PREDICTIONS_NAME,
     FinishedRun,
     SavedOutputs,
     outputs_of,
+    outputs_table,
     read_predictions,
     read_run,
 )
-from experiments.runs import outputs_table
+
+if TYPE_CHECKING:
+    from experiments.folds.fold_plan import Plan
 
 RECOMMENDED = "recommended"
+# A network is called late_fusion, too.
+FUSED_BASELINES = "baselines_late_fusion"
 TARGET, OF_MODEL = "target", ":"
 
 Outputs = TypeVar("Outputs", bound=EpochOutputs)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from datasets.audit import Finding
 from datasets.cohort import (
     MISSING_LABEL,
     UNNAMED_AXIS,
@@ -25,8 +24,6 @@ from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
 from experiments.analysis import Outcome, TestAnalysis
-from experiments.baselines import Leaderboard
-from experiments.builders import Data
 from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.text import limits, warnings_of
@@ -36,7 +33,10 @@ from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
 if TYPE_CHECKING:
     import pandas as pd
 
+    from datasets.audit import Finding
     from engine.statistics import Interval
+    from experiments.baselines import Leaderboard
+    from experiments.builders import Data
     from experiments.report.figures import Part
 
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         without_places,
         write_package,
     )
+    from experiments.run_files.prediction_tables import outputs_table, predictions_table
     from experiments.run_files.versions import (
         DataVersion,
         changed_cohort,

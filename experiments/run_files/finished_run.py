@@ -77,7 +77,7 @@ class SavedOutputs(EpochOutputs):
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
-    """Read what :func:`experiments.runs.predictions_table` wrote.
+    """Read what :func:`experiments.run_files.predictions_table` wrote.
 
     The columns tell the task. Returns the outputs, and the names of the classes, the labels or the
     regression's targets.

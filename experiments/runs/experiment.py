@@ -12,7 +12,6 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.audit import Finding
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
 from engine.checkpointing import deterministic_algorithms, seed_everything
@@ -25,7 +24,6 @@ from engine.distributed import (
     shard,
     world_size,
 )
-from engine.evaluator import Evaluator
 from engine.events import Phase, in_phase
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
@@ -92,6 +90,8 @@ from experiments.runs.run_setup import (
 from experiments.runs.selected_weights import load_selected, measured, refuse_broken
 
 if TYPE_CHECKING:
+    from datasets.audit import Finding
+    from engine.evaluator import Evaluator
     from experiments.builders import Data, RunHandlers
     from experiments.config import Config
     from models.classical import ClassicalModel

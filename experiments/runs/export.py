@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save
 
-from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from datasets.files import write_whole
-from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
+from engine.metrics import LAST_EPOCH
 from engine.reporting import figure_text, with_bounds
+from experiments.analysis import about_refitted
 from experiments.baselines import leaderboard_section, save_baselines
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
@@ -35,9 +33,9 @@ from experiments.run_files import (
     PREPROCESSING_NAME,
     VAL_PREDICTIONS_NAME,
     WEIGHTS_NAME,
+    predictions_table,
     write_package,
 )
-from experiments.runs.refit import about_columns
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
@@ -105,36 +103,6 @@ def pack_preprocessing(data: Data) -> bytes:
     return packed.getvalue()
 
 
-def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
-    """One row a sample.
-
-    Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
-    being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
-    ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
-    """
-    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
-    target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
-    return outputs_table(outputs, cohort.class_names, target)
-
-
-def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
-    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
-    predicted = outputs.predictions.numpy()
-    table = pd.DataFrame({"sample_id": outputs.sample_id})
-    if outputs.task in CLASSES:
-        named = np.array(names, dtype=object)
-        table["target"], table["prediction"] = named[target], named[predicted]
-    else:
-        for number, name in enumerate(names):
-            table[f"target_{name}"] = target[:, number]
-            table[f"prediction_{name}"] = predicted[:, number]
-    if outputs.task != "regression":
-        probabilities = outputs.probabilities.numpy()
-        for number, name in enumerate(names):
-            table[f"prob_{name}"] = probabilities[:, number]
-    return table
-
-
 def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
     config, results = outcome.config, outcome.results
@@ -146,7 +114,7 @@ def summary(outcome: Outcome) -> str:
         for name in results["test"]
     )
     head = "test, selected weights | test, refitted" if selected else "test"
-    refitted = f"\n{about_columns(outcome.epochs).capitalize()}.\n" if selected else ""
+    refitted = f"\n{about_refitted(outcome.epochs).capitalize()}.\n" if selected else ""
     cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
     units = ""
     if outcome.data.scaler is not None:

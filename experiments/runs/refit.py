@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ignite.engine import Events
@@ -17,12 +17,14 @@ from engine.checkpointing import CheckpointError, newest_whole_checkpoint
 from engine.distributed import world_size
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH
-from engine.trainer import Trainer
-from experiments.builders import Data
 from experiments.config import Config, check_config
 from experiments.run_files import digest
 from experiments.runs.run_setup import run_identity
 from experiments.runs.selected_weights import best_states
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
+    from experiments.builders import Data
 
 # In the run's folder; it has checkpoints, log and tables of its own.
 FOLDER = "refit"
@@ -104,7 +106,8 @@ def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs:
         Events.EPOCH_COMPLETED(once=epochs), trainer.terminate, phase=Phase.DECIDE
     )
     begun = f", continued after {trainer.epochs_done()}" if trainer.state.iteration else ""
-    message = f"refit on the training and validation sets for {_epochs(epochs)}{begun}"
+    plural = "" if epochs == 1 else "s"
+    message = f"refit on the training and validation sets for {epochs} epoch{plural}{begun}"
     trainer.add_event_handler(
         Events.STARTED, lambda: trainer.log_event("refit", message=message), phase=Phase.DECIDE
     )
@@ -117,16 +120,3 @@ def about_refit(data: Data) -> str:
         f"refit: after the selection the model is trained anew on the {samples} samples of the "
         "training and validation sets, for as many epochs as up to the selected one"
     )
-
-
-def about_columns(epochs: int) -> str:
-    """One line on the figures of a run with a refit, wherever both stand."""
-    return (
-        f"refitted to the training and validation sets for {_epochs(epochs)}: predictions, "
-        "weights, page and package are of the refitted model; validation figures and thresholds "
-        "are of the selected one"
-    )
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from datasets.audit import Finding
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import write_splits
@@ -23,7 +22,6 @@ from engine.checkpointing import (
 )
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
-from engine.trainer import Trainer
 from experiments.analysis import write_audit
 from experiments.builders import Data, keep_budget
 from experiments.config import (
@@ -41,6 +39,10 @@ from experiments.config import (
 )
 from experiments.launch import describe_environment, describe_group
 from experiments.run_files import CONFIG_NAME, RESOLVED_NAME, digest, write_config
+
+if TYPE_CHECKING:
+    from datasets.audit import Finding
+    from engine.trainer import Trainer
 
 # Where a checkpoint's meta holds the settings that it was trained with.
 SETTINGS = "settings"

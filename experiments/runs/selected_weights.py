@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from datasets.errors import UsageError
 from engine.checkpointing import broken_weight, load_checkpoint
-from engine.protocols import Stateful
-from engine.trainer import Trainer
-from experiments.builders import RunHandlers
+
+if TYPE_CHECKING:
+    from engine.protocols import Stateful
+    from engine.trainer import Trainer
+    from experiments.builders import RunHandlers
 
 
 def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:

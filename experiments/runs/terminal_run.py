@@ -11,6 +11,7 @@ from datasets.cohort import about_positive
 from datasets.errors import UsageError
 from engine.reporting import figure_text
 from experiments.analysis import (
+    about_refitted,
     about_too_few,
     about_unexplained,
     audit_summary,
@@ -24,7 +25,7 @@ from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
-from experiments.runs.refit import about_columns, about_refit
+from experiments.runs.refit import about_refit
 from experiments.runs.run_setup import changes_of_finished, chosen_of, settings_of
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def print_results(experiment: Experiment) -> None:
         print(positive)
     columns: dict[str, Mapping[str, float]] = {"validation": results["val"]}
     if experiment.selected is not None:
-        print(about_columns(experiment.selected.epochs))
+        print(about_refitted(experiment.selected.epochs))
         columns |= {"test": experiment.selected.test, "test, refit": results["test"]}
     else:
         columns["test"] = results["test"]

@@ -18,8 +18,7 @@ from engine.metrics import EpochOutputs, by_target, metric_value
 from engine.reporting import write_metrics_json
 from engine.statistics import bootstrap_intervals
 from experiments.config import check_config, metric_name, set_key
-from experiments.run_files import write_config
-from experiments.runs import predictions_table
+from experiments.run_files import predictions_table, write_config
 from tests.experiments.report.made_outputs import NAMES, make_outputs
 
 LABELS: dict[str, Any] = {

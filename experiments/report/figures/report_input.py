@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS, Cohort, TargetScaler, read_units
-from engine.metrics import EpochOutputs
-from experiments.analysis import Outcome, TestAnalysis
 from experiments.report.words import MOST_VALUES
 
 if TYPE_CHECKING:
+    from engine.metrics import EpochOutputs
+    from experiments.analysis import Outcome, TestAnalysis
     from experiments.report.figures.figure_page import Section
 
 # Further columns by which points can be coloured: so many, and of each value so many samples on

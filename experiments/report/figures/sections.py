@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from engine.explain import WIDTH, Explained, top_windows
 from experiments.analysis import about_unexplained
 from experiments.report.figures.attention import agreement_section, gate_sections, weight_sections
 from experiments.report.figures.embeddings import plane_sections
-from experiments.report.figures.figure_page import Section
 from experiments.report.figures.importance import (
     Attributions,
     covariate_features,
@@ -22,7 +22,10 @@ from experiments.report.figures.importance import (
     summary_sections,
     window_features,
 )
-from experiments.report.figures.report_input import ReportInput
+
+if TYPE_CHECKING:
+    from experiments.report.figures.figure_page import Section
+    from experiments.report.figures.report_input import ReportInput
 
 GRADIENT_SHAP, BY_PATH = "gradient_shap", "integrated_gradients"
 WINDOWS, FEWEST_POINTS = 10, 5

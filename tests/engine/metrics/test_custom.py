@@ -13,8 +13,8 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, Multila
 
 from datasets.errors import UsageError
 from engine import EpochMetrics, Evaluator
+from engine.metrics import EpochOutputs, metric_value
 from engine.metrics.custom import custom_metric, try_metric
-from engine.metrics.epoch_metrics import EpochOutputs, metric_value
 from engine.metrics.functions import METRICS, accuracy
 from engine.statistics import bootstrap_differences, bootstrap_intervals
 from models.tft_loss import TFTLoss

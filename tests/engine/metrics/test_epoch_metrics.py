@@ -13,7 +13,7 @@ from ignite.engine import Events
 from datasets.cohort import TargetScaler
 from engine import EpochMetrics, EpochOutputs, Evaluator, Trainer, UsageError, build_optimizer
 from engine.losses import LOSSES, CrossEntropy
-from engine.metrics.epoch_metrics import metric_value
+from engine.metrics import metric_value
 from engine.metrics.functions import METRICS
 from handlers.checkpoint import Checkpoint
 from handlers.early_stopping import EarlyStopping

@@ -12,8 +12,7 @@ from engine.metrics import EpochOutputs
 from experiments.config import check_config
 from experiments.folds.fold_plan import Fold, Plan
 from experiments.folds.out_of_fold import OutOfFold, choose, mean_outputs
-from experiments.run_files import SavedOutputs, outputs_of
-from experiments.runs import outputs_table
+from experiments.run_files import SavedOutputs, outputs_of, outputs_table
 from tests.experiments.made_runs import LABELS, drawn
 from tests.experiments.report.made_outputs import NAMES
 
