@@ -27,9 +27,10 @@ LOSSES = {
 # The tasks that each loss fits.
 FITTING: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("cross_entropy", "tft", "supcon"), CLASSES),
-    **dict.fromkeys(("focal", "entropy"), (*CLASSES, "multilabel")),
+    "focal": (*CLASSES, "multilabel"),
     "bce": ("multilabel",),
     **dict.fromkeys(("mse", "huber"), ("regression",)),
+    "entropy": (*CLASSES, "multilabel"),
     **dict.fromkeys(("info_nce", "l2", "weighted"), tuple(TASKS)),
 }
 

@@ -163,6 +163,8 @@ def _check_split(base: Config, repeats: int) -> None:
 def _lean(base: Config) -> list[tuple[str, str]]:
     """What is done once for all runs, and so not in each; pages only if they were asked for."""
     lines = [("baselines.enabled", "false"), ("audit.enabled", "false")]
+    if "save_top_k" not in base.checkpoint.model_fields_set:  # nobody reads them, and they are many
+        lines.append(("checkpoint.save_top_k", "0"))
     if "enabled" not in base.report.model_fields_set or not base.report.enabled:
         lines += [("report.enabled", "false"), ("report.resamples", "0")]
     return lines

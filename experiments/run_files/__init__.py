@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CONFIG_NAME,
         ENVIRONMENT_NAME,
         FINISHED,
+        LOCK_NAME,
         LOG_NAME,
         PREDICTIONS_NAME,
         RESOLVED_NAME,

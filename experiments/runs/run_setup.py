@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError
-from datasets.files import write_whole
+from datasets.files import PART_SUFFIX, write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import (
     OTHERS,
@@ -38,7 +38,7 @@ from experiments.config import (
     with_training_settings,
 )
 from experiments.launch import describe_environment, describe_group
-from experiments.run_files import CONFIG_NAME, RESOLVED_NAME, digest, write_config
+from experiments.run_files import CONFIG_NAME, LOCK_NAME, RESOLVED_NAME, digest, write_config
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -237,6 +237,16 @@ def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
             changes={c.key: [c.before, c.now] for c in continuation.changes},
             message=describe_changes(changes) if changes else "",
         )
+
+
+# What a run writes before its configuration, by which it can be continued.
+BEGINNING = {"environment.json", "splits.csv", "audit.json", RESOLVED_NAME, LOCK_NAME}
+
+
+def holds_a_beginning(run_dir: Path) -> bool:
+    """Whether a folder without ``config.yaml`` holds only what comes before it."""
+    names = {path.name for path in run_dir.iterdir() if not path.name.endswith(PART_SUFFIX)}
+    return names <= BEGINNING
 
 
 def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,12 @@ from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
-from experiments.runs.run_setup import changes_of_finished, chosen_of, settings_of
+from experiments.runs.run_setup import (
+    changes_of_finished,
+    chosen_of,
+    holds_a_beginning,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from experiments.config import Config
@@ -176,7 +182,12 @@ def state_of(config: Config) -> str:
     if not folder.exists():
         return ABSENT
     if not (folder / CONFIG_NAME).is_file():
-        RunLock(folder).release()  # it may be another process that is just beginning it
+        lock = RunLock(folder)  # refused where another process is just beginning it
+        if holds_a_beginning(folder):
+            shutil.rmtree(folder)
+            lock.release()
+            return ABSENT
+        lock.release()
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
     before, saved = settings_of(folder, {}), chosen_of(folder)
     keep_budget(config, before, saved)

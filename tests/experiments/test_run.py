@@ -133,7 +133,7 @@ def test_saved_settings_give_the_same_run(config_file, settings):
         ),
         (
             ["--lr_scheduler.params.min_lr", "-1"],
-            "min_lr must be at least 0 and finite",
+            "min_lr: a number at least 0 was expected",
         ),
     ],
 )

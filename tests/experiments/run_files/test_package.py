@@ -53,7 +53,7 @@ def finished(tmp_path_factory, cohort_dir) -> Experiment:
                 "model": {"name": "tabular_only"},
                 "trainer": {"max_epochs": 1, "batch_size": 16, "device": "cpu"},
                 "report": {"resamples": 50, "attribution": {"steps": 8}},
-                "baselines": {"enabled": False},
+                "baselines": {"models": ["covariates_logistic"]},
             }
         )
     )

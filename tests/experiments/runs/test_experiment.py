@@ -357,7 +357,7 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
         ),
         (
             {"lr_scheduler": {"name": "plateau", "params": {"factor": 1}}},
-            "^lr_scheduler.params.factor must lie between 0 and 1",
+            "^lr_scheduler.params.factor: a number above 0 and below 1 was expected",
         ),
         ({"optimizer.params": {"eps": "nan"}}, "^optimizer.params.eps: a number was expected"),
         ({"lr_scheduler": {"name": "cosin"}}, "did you mean 'cosine'"),

@@ -24,8 +24,17 @@ def test_a_run_is_absent_cut_off_or_finished(config, tmp_path):
     assert state_of(config) == "finished"
 
 
-def test_a_run_with_other_settings_or_no_run_at_all_is_refused(config, tmp_path):
+def test_a_run_killed_before_its_configuration_is_written_begins_anew(config, tmp_path):
     (tmp_path / "a").mkdir()
+    for name in ("splits.csv", "environment.json", "audit.json", "resolved.yaml", ".lock"):
+        (tmp_path / "a" / name).write_text("{}")
+    (tmp_path / "a" / ".config.yaml.part").write_text("exp_name")
+    assert state_of(config) == "absent"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_run_with_other_settings_or_no_run_at_all_is_refused(config, tmp_path):
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UsageError, match="holds no run that can be continued; move it away"):
         state_of(config)
     write_config(tmp_path / "a", check_config(config.plain() | {"seed": 3}))
