@@ -1,7 +1,5 @@
 """Errors of a user's input: one line with the expected and the nearest choice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches

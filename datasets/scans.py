@@ -1,7 +1,5 @@
 """Reading scans from memory-mapped arrays into buffers."""
 
-from __future__ import annotations
-
 import math
 import mmap
 import os

@@ -1,7 +1,5 @@
 """From names and parameters, as a configuration gives them, to ready objects."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence

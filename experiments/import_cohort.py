@@ -1,7 +1,5 @@
 """From instrument files to a cohort's folder: ``python experiments/import_cohort.py --help``."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import shlex

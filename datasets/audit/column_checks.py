@@ -1,7 +1,5 @@
 """Checks of columns: groups and names, label leakage, missingness, confounders, batches, splits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """SHA-256 of files, cached for large ones that have not changed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

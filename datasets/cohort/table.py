@@ -1,7 +1,5 @@
 """Tables on disk, read strictly as text: '007' stays '007', and a bad cell is named."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

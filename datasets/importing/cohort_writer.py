@@ -4,8 +4,6 @@ During an import ``OUT.partial`` holds the spectra so far, a log of the scans, a
 is on disk for certain: an interrupted import continues from there, and ends with the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Import of raw instrument files into a cohort's folder, a scan at a time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping

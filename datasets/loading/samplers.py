@@ -1,7 +1,5 @@
 """Batch samplers: a plan for each epoch, resumable, shared by processes."""
 
-from __future__ import annotations
-
 import heapq
 import zlib
 from abc import ABC, abstractmethod

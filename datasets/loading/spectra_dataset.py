@@ -1,7 +1,5 @@
 """Samples by index: scans gathered from the memory map, transformed, and augmented in training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

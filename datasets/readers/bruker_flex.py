@@ -1,7 +1,5 @@
 """From time of flight to m/z, as Bruker's flex instruments calibrate."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Raw scans, their files and names, and the interface of readers."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shutil

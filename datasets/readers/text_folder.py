@@ -1,7 +1,5 @@
 """A folder of text files of two columns: the axis and the intensities; a file is a scan."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

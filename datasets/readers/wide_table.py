@@ -1,7 +1,5 @@
 """Tables (CSV, Parquet, XLSX) row by row, and wide tables of one scan per row."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import re

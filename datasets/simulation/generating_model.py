@@ -17,8 +17,6 @@ the peaks stand where the scan's calibration error puts them, and the counts are
 noise). The axis is even in sqrt(m/z), as the flight time of an ion is proportional to it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product

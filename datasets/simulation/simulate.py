@@ -1,7 +1,5 @@
 """The built-in cohort: simulated serum MALDI-TOF spectra with covariates and known truth."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid

@@ -1,7 +1,5 @@
 """Folds: each sample is tested once, and no group is separated."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Train, validation and test splits that share no group: drawn, hashed, written and read."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress

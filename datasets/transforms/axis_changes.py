@@ -1,7 +1,5 @@
 """Transforms that change the axis: a part of it, or other points on it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

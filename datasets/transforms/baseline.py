@@ -3,8 +3,6 @@
 Two points are always on a straight line: scans of fewer than three are nothing but baseline.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from datasets.errors import UsageError

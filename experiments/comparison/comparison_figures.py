@@ -1,7 +1,5 @@
 """Figures of several models side by side, each from plain numbers or from their outputs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ The other runs are compared with the first one that is named. It is chosen befor
 are seen; to pick the best on the test set would overstate its lead.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Which settings a continued run may change: honoured, or refused in one line."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What sections of a configuration are made of, and what the names in them stand for."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import json

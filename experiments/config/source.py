@@ -1,7 +1,5 @@
 """From a name, a file and the command line to a checked configuration."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import types

@@ -1,7 +1,5 @@
 """YAML 1.2's core schema: 3e-4 is a number, 010 is 10; ``no``, 12:30 and 2024-01-15 are text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Loaders of the user's own: what they yield, made into the batches that the engine takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches

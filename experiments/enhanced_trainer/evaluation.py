@@ -1,7 +1,5 @@
 """The results of an evaluation, or of several models compared: arrays, files and pages."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence

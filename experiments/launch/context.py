@@ -1,7 +1,5 @@
 """The job that torchrun started: ranks, and the store that its processes share."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

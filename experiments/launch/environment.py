@@ -1,7 +1,5 @@
 """What a run was made with: code, packages, hardware, data."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

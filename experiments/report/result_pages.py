@@ -1,7 +1,5 @@
 """The named pages of a tested model (evaluation, importance, SHAP, PCA, attention), and images."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import tempfile

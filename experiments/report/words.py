@@ -1,7 +1,5 @@
 """The page's messages in English and in Chinese; the user's names stay as they are."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Collection

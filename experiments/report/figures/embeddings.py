@@ -1,7 +1,5 @@
 """The samples' embeddings in the plane, coloured by truth, prediction, group, plate, ..."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

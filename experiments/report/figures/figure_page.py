@@ -1,7 +1,5 @@
 """Sections, names and menus of figures, and pages of them that need no network."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
