@@ -219,8 +219,7 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
 class PackedBatch(_Parts):
     """Samples whose scans are concatenated, float32 [N, L]: no padding is sent, pinned or copied.
 
-    :meth:`to` pads on the device, to the values of :func:`pad_collate`; other fields as in
-    :class:`Batch`.
+    :meth:`to` pads on the device, like :func:`pad_collate`; other fields as in :class:`Batch`.
     """
 
     scans: Tensor

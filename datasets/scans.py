@@ -25,8 +25,8 @@ CHUNK_BYTES = 32 * 2**20
 class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
-    Batches of unequal sizes make the allocator hand memory back to the system, which clears it
-    before it is written to again: that takes longer than reading the scans.
+    The allocator would hand it back to the system, whose clearing takes longer than reading the
+    scans.
     """
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ BUFFERS = ScanBuffers()
 class RaggedRows:
     """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
 
-    ``flat`` holds all rows, sample by sample, int64 [N_scans]; ``counts`` and ``starts``, int64
-    [N], each sample's number of rows and the place of its first one.
+    ``flat`` are all rows, int64 [N_scans]; ``counts``, ``starts`` each sample's number and
+    first place.
     """
 
     def __init__(self, rows: Sequence[np.ndarray]) -> None:

@@ -56,18 +56,14 @@ CHECKED_AT_ONCE_BYTES = 256 * 2**20
 class Cohort:
     """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
 
-    Attributes:
-        root: The folder.
-        samples: The kept samples, one per row: `sample_id`, label and group as text, numeric
-            covariates as float64, every other column as text, NaN where there is no value.
-        axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
-        spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
-        scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        class_names: By class number; for several labels or values to regress their columns.
-        targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
-            the columns' units, float64 [N, T].
-        excluded: Labels that were left out, "(missing)" among them, with their number of samples.
-        missing: Texts in the cells of samples without a target, with their number of cells.
+    `samples` has one row per kept sample: `sample_id`, label and group as text, numeric
+    covariates as float64, every other column as text, NaN where there is no value. `axis` is
+    m/z, wavenumber or time, [L]; L = 0 without spectra. `spectra` are all of the folder, left-
+    out samples' too, float32 [N_scans, L]; `scan_rows` each kept sample's rows of them, int64.
+    `class_names` are by class number; for several labels or values to regress their columns.
+    `targets` are class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values in the
+    columns' units, float64 [N, T]. `excluded` counts the samples of left-out labels,
+    "(missing)" among them; `missing` the texts in the cells of samples without a target.
     """
 
     root: Path
@@ -330,8 +326,8 @@ def require_folder(path: str | Path) -> Path:
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
     """Each sample's rows, int64, in the order of ``scan``: as numbers if all are, else as text.
 
-    Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
-    for a row of no sample, without a scan number, or repeated.
+    Names are compared as text (1 and 01 are two scans). CohortError for a row of no sample,
+    without a scan number, or repeated.
     """
     ids, names = scans[SAMPLE_ID], scans[SCAN]
     owner = samples.get_indexer(pd.Index(ids, dtype=object))

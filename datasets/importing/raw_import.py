@@ -146,7 +146,7 @@ class RawImport:
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
 
-        After a CohortError nothing is left; after an OSError, such as a full disk, the same import
+        A CohortError leaves nothing; after an OSError (a full disk) the same import
         continues.
         """
         try:

@@ -82,7 +82,8 @@ def make_draw(
 def _evenly(members: int, count: int, start: int) -> np.ndarray:
     """``count`` of ``members`` places, evenly spaced, with equal chances for ``start`` below it.
 
-    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start`` on.
+    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start``
+    on.
     """
     places: np.ndarray = (start + np.arange(count) * members) // count
     return places

@@ -42,8 +42,8 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 class BrukerFlexReader(RawReader):
     """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
 
-    The sample is called ``SAMPLE_SPOT``, its label is ``SAMPLE``, the folder's name; spot,
-    instrument, shots and date of acquisition become columns.
+    The sample is ``SAMPLE_SPOT``, its label ``SAMPLE``; spot, instrument, shots, date become
+    columns.
     """
 
     expected = "Bruker flex acquisition (a file named fid)"

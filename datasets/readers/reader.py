@@ -194,8 +194,8 @@ class RawReader(ABC):
 class Naming:
     """Regular expressions that are searched for in a file's path; CohortError where one is none.
 
-    A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
-    are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
+    A name is the matched groups joined by "_", without groups the whole match: the sample's
+    (None takes the reader's), or in the columns `group` and `label`.
     """
 
     sample: str | None = None

@@ -42,12 +42,10 @@ def make_split(
 ) -> np.ndarray:
     """A stratified split, "train", "val" or "test" [N]; see :func:`stratified_group_split`.
 
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, [N].
-        fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
-        seed: Of the draw.
-        class_names: For the CohortError where the groups cannot give every split every class.
+    ``targets`` are class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N,
+    T]; ``groups`` are [N]; ``fractions``, each above 0, sum 1, are for training, validation and
+    test. CohortError, which names classes, where the groups cannot give every split every
+    class.
     """
     shares = check_fractions(fractions)
     drawn = stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
@@ -283,8 +281,8 @@ def _draw(
 ) -> np.ndarray | None:
     """The split of each group, [G]; None where some split would lack a class.
 
-    ``counts`` are samples of each class in each group, [G, C], ``shares`` the parts of the splits,
-    [E]. ``balanced`` gives a group to the split that needs it most, otherwise to any.
+    ``counts`` are samples of each class in each group, [G, C], ``shares`` the parts of the
+    splits, [E]. ``balanced`` gives a group to the split that needs it most, otherwise to any.
     """
     need = shares[:, None] * counts.sum(0)  # [E, C]; falls below 0 for an overfull split
     present = counts > 0  # [G, C]

@@ -1,7 +1,4 @@
-"""Baseline removal and smoothing, one scan at a time.
-
-Two points are always on a straight line: scans of fewer than three are nothing but baseline.
-"""
+"""Baseline removal and smoothing, a scan at a time; scans of under three points are all baseline."""
 
 import numpy as np
 

@@ -67,10 +67,7 @@ REFUSED_LOSS = 0.25
 
 
 class Compose:
-    """Transforms applied one after the other; without any, scans pass unchanged.
-
-    ``axis`` is that of the results, [L]; None where no axis was given.
-    """
+    """Transforms applied in turn, or none; ``axis``, [L], is that of the results, None if not given."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms: list[Any] = list(transforms)
@@ -185,7 +182,8 @@ def make_transforms(specs: Sequence[Spec]) -> Compose:
 class OutOfDomain:
     """Input that a transform of the short name ``name`` does not suit.
 
-    ``share`` is that of the intensities, scans or points concerned; ``level`` as of audit findings.
+    ``share`` is that of the intensities, scans or points concerned; ``level`` as of audit
+    findings.
     """
 
     name: str
