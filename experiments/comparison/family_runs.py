@@ -95,10 +95,7 @@ def plan(
 
 
 def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
-    """Run what is not finished yet.
-
-    Returns the exit code if a signal stopped a run, else None.
-    """
+    """Run what is not finished yet; the exit code if a signal stopped a run, else None."""
     return run_planned(list(configs.values()), lambda config: config.model.name)
 
 

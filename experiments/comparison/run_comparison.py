@@ -35,16 +35,13 @@ RESAMPLES = 1000
 class RunComparison:
     """The result of a comparison.
 
-    Attributes:
-        runs: In the order in which they were named, with the outputs of the shared samples.
-        tested: How many samples each run was tested on.
-        recomputed: Whether the test sets differ, so that all figures are of the shared samples.
-        metrics: All that any of the runs was asked for; the task's where there are none.
-        differences: For each run from the second on: metric -> its figure minus the first's.
-        delong: Likewise, tests of the areas under the ROC curves; none unless of two classes.
-        mcnemar: Likewise, of who is right about what; none unless of classes.
-        groups: How many groups the shared samples are of.
-        notes: What a reader has to know; ``warnings`` cast doubt on the comparison.
+    ``runs`` are in the order in which they were named, with the outputs of the shared samples,
+    of ``groups`` groups; ``tested`` counts the samples of each run's own test set. If those
+    differ, all figures are ``recomputed`` on the shared samples. ``metrics`` are all that any
+    of the runs was asked for; the task's where there are none. For each run from the second on,
+    ``differences`` are metric -> its figure minus the first's, ``delong`` tests of the areas
+    under the ROC curves (of two classes), ``mcnemar`` of who is right about what (of classes).
+    A reader has to know the ``notes``; ``warnings`` cast doubt on the comparison.
     """
 
     runs: list[FinishedRun]
