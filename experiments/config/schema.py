@@ -261,12 +261,7 @@ class LogConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration.
-
-    Example:
-        >>> Config.model_validate({"optimizer": {"lr": 1e-3}}).optimizer.name
-        'adamw'
-    """
+    """A whole configuration."""
 
     exp_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")] = "experiment"
     runs_dir: Place = Path("runs")
@@ -402,14 +397,10 @@ def default_loss(
 ) -> tuple[str, dict[str, Any]]:
     """Choose a loss, by its name and parameters.
 
-    Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of labels
-    it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
-    against covariates where the model projects both. ``params`` are of the main and auxiliary
-    terms, or ``terms`` themselves.
-
-    Example:
-        >>> default_loss("regression", False, {})
-        ('mse', {})
+    Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of
+    labels it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too,
+    and spectra against covariates where the model projects both. ``params`` are of the main and
+    auxiliary terms, or ``terms`` themselves.
     """
     params = dict(params)
     if "terms" in params:
