@@ -110,10 +110,7 @@ def build_default_trainer(
 
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
-    """Write a model's weights, and ``others`` of plain types; missing folders are made.
-
-    A file that stood there is replaced when the new one is whole.
-    """
+    """Write a model's weights, and ``others`` of plain types, atomically; make missing folders."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,10 +192,7 @@ ZEROS_AND_ONES = (
 
 @dataclass(frozen=True)
 class LearningTask:
-    """A task, its loss (the model's own, where it brings one), and the monitored metric.
-
-    ``outputs`` is the width of the logits.
-    """
+    """A task, its loss (perhaps the model's own), the monitored metric, and the logits' width."""
 
     name: str
     outputs: int

@@ -65,15 +65,16 @@ class EnhancedTrainer:
 
     A facade of the engine, the handlers and the builders of :mod:`experiments.builders`. The
     defaults: AdamW, gradients of at most norm 1, a learning rate that is halved on a plateau of
-    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early stopping
-    on the same. The loss is the model's own ``compute_loss``, else a configuration's default.
-    Values are learned standardised by the training samples' mean and standard deviation: so are
-    their losses; metrics, predictions and pages are in the values' own unit. Loaders may yield
-    batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task (:func:`find_task`).
+    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early
+    stopping on the same. The loss is the model's own ``compute_loss``, else a configuration's
+    default. Values are learned standardised by the training samples' mean and standard
+    deviation: so are their losses; metrics, predictions and pages are in the values' own unit.
+    Loaders may yield batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task
+    (:func:`find_task`).
 
-    Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
-    a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
-    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
+    Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder
+    exists, a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of
+    one training goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
@@ -84,13 +85,10 @@ class EnhancedTrainer:
             ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
         class_names: Of the classes, labels or targets; these and the following are for the pages.
-        axis: Where each point of a scan is, [L].
-        axis_name: What that is, such as ``m/z`` or ``cm-1``.
+        axis: Where each point of a scan is, [L], as ``axis_name`` says (``m/z``, ``cm-1``).
 
-    Attributes:
-        trainer: The last training's engine.
-        history: The last training's, or the loaded model's.
-        run_dir: Where the files are, None before there are any.
+    ``trainer`` and ``history`` are the last training's (or loaded model's); ``run_dir`` is None
+    before there are files.
     """
 
     def __init__(
@@ -142,22 +140,14 @@ class EnhancedTrainer:
         *,
         handlers: Sequence[Handler] = (),
     ) -> dict[str, list[float]]:
-        """Train for so many epochs, or until the validation no longer improves.
+        """Train for at most ``epochs``, or until the validation no longer improves.
 
-        It starts from the weights that the model has. Optimizer, schedule and patience begin anew,
-        and so does the folder.
-
-        Args:
-            train_loader: Yields the training batches.
-            val_loader: Yields every validation sample once.
-            epochs: At most so many.
-            early_stopping_patience: Epochs without an improvement; None trains all epochs.
-            save_best: Keep ``best_model.pt``, and end with its weights; otherwise with the last.
-            handlers: To attach, too.
-
-        Returns:
-            ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
-            one value an epoch; NaN where it was undefined or not measured.
+        It starts from the weights that the model has. Optimizer, schedule and patience
+        begin anew, and so does the folder. ``val_loader`` yields every validation sample
+        once. Patience None trains all epochs. ``save_best`` keeps ``best_model.pt`` and
+        ends with its weights; otherwise with the last. Returns ``epoch`` and each metric
+        (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) -> one value an epoch;
+        NaN where it was undefined or not measured.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         epochs = require_whole("epochs", epochs, 1)
@@ -275,13 +265,12 @@ class EnhancedTrainer:
     def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, Any]:
         """Measure the model, and write predictions, the report by class and pages.
 
-        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but of a
-        regression) go to the folder of the training, and the pages beside them. Before a training
-        there is no folder: one is made for pages, and nothing is written without them.
-
-        Returns:
-            Metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels
-            (0 or 1) or values; and ``classification_report`` (a regression has none).
+        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but
+        of a regression) go to the folder of the training, and the pages beside them. Before
+        a training there is no folder: one is made for pages, and nothing is written without
+        them. Returns metric -> value, NaN where undefined; ``predictions``, a list of class
+        numbers, labels (0 or 1) or values; and ``classification_report`` (a regression has
+        none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -310,10 +299,9 @@ class EnhancedTrainer:
         return results
 
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
-        """Measure the model; nothing is written.
+        """Measure the model, write nothing; metric -> value, NaN where undefined.
 
-        Returns metric -> value, NaN where undefined; with ``collect_embeddings`` also each sample's
-        (:meth:`CollectedSamples.arrays`).
+        ``collect_embeddings`` adds what :meth:`CollectedSamples.arrays` has of each sample.
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
