@@ -38,15 +38,8 @@ def read_words() -> dict[str, str]:
 class Words:
     """Says messages in both languages; the page shows one, and its script changes it.
 
-    A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of the
-    user's ``names``.
-
-    Example:
-        >>> words = Words("zh", names=["training"])
-        >>> words.translate(Message("scan {}", 3))
-        '扫描 3'
-        >>> words.translate("validation"), words.translate("training")
-        ('验证集', 'training')
+    A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of
+    the user's ``names``.
     """
 
     def __init__(self, language: str = "en", names: Collection[str] = ()) -> None:
