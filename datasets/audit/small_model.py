@@ -34,7 +34,10 @@ Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], "JackknifedAuroc | None
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Samples ``members``, bool [N], against all ``other``, who are told apart by ``target``."""
+    """One class of samples (``members``, bool [N], ``name``) against all ``other`` ones.
+
+    ``target`` is what is known once they are told apart.
+    """
 
     name: str
     other: str

@@ -21,7 +21,11 @@ SECONDS_A_MINUTE = 60
 
 
 class AnyTerm:
-    """A vocabulary of any term, so that pyteomics does not fetch PSI-MS's and stop at unknown terms."""
+    """A PSI-MS vocabulary that knows every term, and no term's type.
+
+    Without one pyteomics would fetch the vocabulary over the network, and stop at unknown
+    terms.
+    """
 
     name = None
     relationship = ()

@@ -1,4 +1,7 @@
-"""Baseline removal and smoothing, a scan at a time; scans of under three points are all baseline."""
+"""Baseline removal and smoothing, one scan at a time.
+
+Two points are always on a straight line: scans of fewer than three are nothing but baseline.
+"""
 
 import numpy as np
 

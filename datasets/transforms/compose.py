@@ -67,7 +67,10 @@ REFUSED_LOSS = 0.25
 
 
 class Compose:
-    """Transforms applied in turn, or none; ``axis``, [L], is that of the results, None if not given."""
+    """Transforms applied one after the other; without any, scans pass unchanged.
+
+    ``axis`` is that of the results, [L]; None where no axis was given.
+    """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms: list[Any] = list(transforms)
