@@ -56,8 +56,7 @@ def _cosines(points: int, waves: int) -> np.ndarray:
 class AxisShift:
     """Shift each scan along the axis, as a calibration error does.
 
-    Uniformly up to ``max_points`` to either side, interpolated linearly; end points are
-    repeated.
+    Uniformly up to ``max_points`` to either side, interpolated linearly; end points are repeated.
     """
 
     def __init__(self, max_points: float = 2.0) -> None:
@@ -143,8 +142,8 @@ class Intensity:
 class BaselineDrift:
     """Add to each scan a smooth random curve, like the rest of a baseline.
 
-    The curve is a sum of ``waves`` cosines; ``size`` is its root mean square on average, in
-    units of the scan's own standard deviation over its points.
+    The curve is a sum of ``waves`` cosines; ``size`` is its root mean square on average, in units
+    of the scan's own standard deviation over its points.
     """
 
     def __init__(self, size: float = 0.1, waves: int = 4) -> None:
@@ -162,9 +161,9 @@ class BaselineDrift:
 class PeakDropout:
     """Remove regions of the axis, peaks included, so that no single peak is relied upon.
 
-    Regions of ``width`` points, from a random point on, are each removed with the chance ``p``
-    from all scans of a sample: another scan would show the peak. ``fill`` replaces them by the
-    straight line between their ends (``baseline``) or by ``zero``.
+    Regions of ``width`` points, from a random point on, are each removed with the chance ``p`` from
+    all scans of a sample: another scan would show the peak. ``fill`` replaces them by the straight
+    line between their ends (``baseline``) or by ``zero``.
     """
 
     def __init__(self, p: float = 0.1, width: int = 20, fill: str = "baseline") -> None:

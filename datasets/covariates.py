@@ -24,14 +24,13 @@ class CovariateEncoder:
     """Encode numeric and categorical covariates; fitted on the training samples only.
 
     Numeric columns, those of ``log`` after log1p, are median-imputed and, with ``scale``,
-    standardised. With ``missing_indicators``, each of them with missing values in training has
-    a second feature, 1 where the value is missing. One without any value in training is always
-    0.
+    standardised. With ``missing_indicators``, each of them with missing values in training has a
+    second feature, 1 where the value is missing. One without any value in training is always 0.
 
-    Categorical columns have one 0/1 feature for each category seen in training; an unseen
-    category is all-zero. A missing value is a category of its own, "(missing)", where it was
-    seen in training and indicators are on (or where the column held nothing else); otherwise
-    all-zero. CohortError where a column is missing or listed twice, or a value cannot be used.
+    Categorical columns have one 0/1 feature for each category seen in training; an unseen category
+    is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
+    training and indicators are on (or where the column held nothing else); otherwise all-zero.
+    CohortError where a column is missing or listed twice, or a value cannot be used.
     """
 
     def __init__(

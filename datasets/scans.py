@@ -25,8 +25,7 @@ CHUNK_BYTES = 32 * 2**20
 class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
-    The allocator would hand it back to the system, whose clearing takes longer than reading the
-    scans.
+    The allocator would hand it back to the system; clearing it takes longer than reading scans.
     """
 
     def __init__(self) -> None:
@@ -65,8 +64,7 @@ BUFFERS = ScanBuffers()
 class RaggedRows:
     """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
 
-    ``flat`` are all rows, int64 [N_scans]; ``counts``, ``starts`` each sample's number and
-    first place.
+    ``flat`` holds all, int64 [N_scans]; ``counts`` and ``starts``, int64 [N], each sample's part.
     """
 
     def __init__(self, rows: Sequence[np.ndarray]) -> None:

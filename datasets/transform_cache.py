@@ -58,8 +58,8 @@ GIB = 2**30
 class TransformBuild(Dataset[int]):
     """Chunk numbers to checksums: each access transforms a chunk (``step`` scans) and writes it.
 
-    A data set, so that a loader's workers, which end with this process, do it. ``shape`` is
-    that of the file's array, ``offset`` its first byte.
+    A data set, so that a loader's workers, which end with this process, do it. ``shape`` is that of
+    the file's array, ``offset`` its first byte.
     """
 
     def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
@@ -144,12 +144,12 @@ def transformed_scans(
     ``spectra``, [N_scans, L], are usually memory-mapped (only their file is sent to processes);
     ``rows`` in any order; ``transforms`` deterministic and fitted, called with [m, L];
     ``fingerprint`` is of the spectra, such as their file's SHA-256. ``workers`` None is the
-    machine's cores, 0 this process. ``memory`` remembers intact entries; without it each call
-    reads the whole entry. ``limit_bytes`` is of all entries; this one is kept in any case.
-    ``say`` gets a line when something takes long or was damaged.
+    machine's cores, 0 this process. ``memory`` remembers intact entries; without it each call reads
+    the whole entry. ``limit_bytes`` is of all entries; this one is kept in any case. ``say`` gets a
+    line when something takes long or was damaged.
 
-    Of several processes one computes, the others wait; where files cannot be locked each
-    computes, and the first wins. UsageError where the folder cannot be written.
+    Of several processes one computes, the others wait; where files cannot be locked each computes,
+    and the first wins. UsageError where the folder cannot be written.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -294,8 +294,7 @@ def _cores() -> int:
 def transform_fingerprint(value: Any) -> Any:
     """Describe a transform, or a part of one, in plain types that are equal where the results are.
 
-    Of objects the class, the text of its file (not of its imports), and attributes; of arrays
-    bytes.
+    Objects: class, text of its file (not of its imports), attributes; arrays: their bytes.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

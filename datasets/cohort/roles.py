@@ -55,8 +55,7 @@ class Roles:
     ) -> Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        The default group is each sample. A chosen label is no longer one of cohort.yaml's
-        covariates.
+        The default group is each sample. A chosen label is no covariate, whatever cohort.yaml says.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         chosen: dict[str, Any] = {"label": "label", "numeric": [], "categorical": []}

@@ -76,8 +76,7 @@ def find_separator(header: str) -> str:
 def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
     """Read a table of plain cells fast; None where anything is unusual.
 
-    That is a quote, a blank line, a row of another length, ...: :func:`_read_any` reads all
-    tables.
+    That is a quote, a blank line, a row of another length, ...: :func:`_read_any` reads all tables.
     """
     line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
     carriage_returns = content.count(b"\r") - content.count(b"\r\n")

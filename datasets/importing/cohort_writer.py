@@ -46,9 +46,9 @@ class Progress:
 class CohortWriter:
     """Writes spectra and a log, durable up to the last checkpoint, and finishes the folder ``out``.
 
-    ``identity`` tells what is imported and how: a partial folder of another import, or a
-    damaged one, is a CohortError; one of the same is continued from ``progress``. The caller
-    may keep temporary folders in ``partial``; ``finished`` becomes ``out``.
+    ``identity`` tells what is imported and how: a partial folder of another import, or a damaged
+    one, is a CohortError; one of the same is continued from ``progress``. The caller may keep
+    temporary folders in ``partial``; ``finished`` becomes ``out``.
     """
 
     def __init__(

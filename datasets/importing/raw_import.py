@@ -146,8 +146,7 @@ class RawImport:
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
 
-        A CohortError leaves nothing; after an OSError (a full disk) the same import
-        continues.
+        A CohortError leaves nothing; after an OSError (a full disk) the same import continues.
         """
         try:
             if self._archive:

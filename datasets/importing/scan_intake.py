@@ -39,8 +39,8 @@ PROFILE_AGGREGATE, PEAKS_AGGREGATE = "mean", "sum"
 def parse_axis(text: str) -> CommonAxis | OwnAxis:
     """Read an axis as the command line gives it; CohortError where it is none.
 
-    ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows
-    with the position. ``own`` keeps the axis that all scans have.
+    ``START:STOP:STEP`` are points from START on, before STOP; a STEP such as ``200ppm`` grows with
+    the position. ``own`` keeps the axis that all scans have.
     """
     if text == OWN:
         return OwnAxis()
@@ -156,8 +156,8 @@ class OwnAxis:
 class SampleIndex:
     """Samples in the order of their first scan.
 
-    All scans of a sample must agree in the ``decisive`` columns, such as label and group. Any
-    other column in which they differ is left empty.
+    All scans of a sample must agree in the ``decisive`` columns, such as label and group. Any other
+    column in which they differ is left empty.
     """
 
     def __init__(self, decisive: Collection[str] = ()) -> None:
@@ -250,8 +250,8 @@ class ScanFilter:
 class ScanIntake:
     """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
-    Without ``aggregate``, profiles are averaged and peak lists summed, and cannot be mixed; on
-    the scans' own axis it stays None. CohortError for an invalid axis or aggregate.
+    Without ``aggregate``, profiles are averaged and peak lists summed, and cannot be mixed; on the
+    scans' own axis it stays None. CohortError for an invalid axis or aggregate.
     """
 
     def __init__(

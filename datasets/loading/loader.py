@@ -59,8 +59,7 @@ def stop_workers(loader: DataLoader[Any]) -> None:
 def start_worker(worker_id: int) -> None:
     """One thread for each worker, and signals left to the main process.
 
-    A terminal signals every process: a worker that died of it would end the training before
-    saving.
+    A terminal signals every process: a worker that died of it would end the training before saving.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

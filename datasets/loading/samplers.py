@@ -82,8 +82,7 @@ def make_draw(
 def _evenly(members: int, count: int, start: int) -> np.ndarray:
     """``count`` of ``members`` places, evenly spaced, with equal chances for ``start`` below it.
 
-    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start``
-    on.
+    Place j covers [j * count, (j + 1) * count); a pick falls every ``members`` from ``start`` on.
     """
     places: np.ndarray = (start + np.arange(count) * members) // count
     return places
@@ -231,8 +230,7 @@ class EpochBatchSampler(PlannedBatchSampler):
 
     Given ``lengths``, the number of scans of each sample by its index, processes that train
     together on shuffled batches take those with similar numbers of scans at the same time, so that
-    none waits long for another; the batches are the same. The others are those of
-    :class:`PlannedBatchSampler`.
+    none waits long for another; the batches are the same. Others: :class:`PlannedBatchSampler`.
     """
 
     def __init__(

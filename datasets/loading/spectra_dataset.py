@@ -134,8 +134,7 @@ class SpectraDataset(Dataset[Sample]):
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
         """The samples of a batch, whose scans are read together; IndexError where there is none.
 
-        Keys are indices (of epoch 0), (epoch, index), or (epoch, index, copy) of a repeated
-        sample.
+        Keys are indices (of epoch 0), (epoch, index), or (epoch, index, copy) of a repeated sample.
         """
         indices = [key[1] if isinstance(key, tuple) else key for key in keys]
         if not indices:

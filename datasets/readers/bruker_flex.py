@@ -42,8 +42,7 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 class BrukerFlexReader(RawReader):
     """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
 
-    The sample is ``SAMPLE_SPOT``, its label ``SAMPLE``; spot, instrument, shots, date become
-    columns.
+    The name is ``SAMPLE_SPOT``, the label ``SAMPLE``; spot, instrument, shots, date are columns.
     """
 
     expected = "Bruker flex acquisition (a file named fid)"

@@ -23,8 +23,7 @@ SECONDS_A_MINUTE = 60
 class AnyTerm:
     """A PSI-MS vocabulary that knows every term, and no term's type.
 
-    Without one pyteomics would fetch the vocabulary over the network, and stop at unknown
-    terms.
+    Without one pyteomics would fetch the vocabulary over the network, and stop at unknown terms.
     """
 
     name = None

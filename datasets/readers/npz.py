@@ -25,8 +25,8 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, Sy
 class NpzReader(RawReader):
     """Rows of an archive's `spectra` [N, L], each a scan, read one after the other.
 
-    `axis` is [L] or [N, L], `sample_id` [N]; `scan` [N] distinguishes a sample's scans; every
-    other array [N] is a column of the sample; other shapes are ignored.
+    `axis` is [L] or [N, L], `sample_id` [N]; `scan` [N] distinguishes a sample's scans; every other
+    array [N] is a column of the sample; other shapes are ignored.
     """
 
     expected = "NPZ archive (*.npz)"

@@ -25,8 +25,7 @@ class RawScan:
 
     ``mz`` is the axis (m/z, wavenumber, ...), float64 [n], never falling; ``intensity`` float64
     [n], finite; ``where`` its name in an error line; ``centroid`` True for a peak list, False for a
-    profile, None where the file does not say; ``columns`` are of samples.csv, ``details`` of
-    scans.csv.
+    profile, None where unknown; ``columns`` are of samples.csv, ``details`` of scans.csv.
     """
 
     sample_id: str
@@ -194,8 +193,8 @@ class RawReader(ABC):
 class Naming:
     """Regular expressions that are searched for in a file's path; CohortError where one is none.
 
-    A name is the matched groups joined by "_", without groups the whole match: the sample's
-    (None takes the reader's), or in the columns `group` and `label`.
+    A name is the matched groups joined by "_", without groups the whole match: the sample's (None
+    takes the reader's), or in the columns `group` and `label`.
     """
 
     sample: str | None = None

@@ -35,8 +35,7 @@ def read_rows(path: Path) -> Rows:
     """Yield the number and the cells of each row that is not blank, the header first.
 
     ``path`` ends in .csv, .tsv, .tab, .txt, .parquet, .pq, or .xlsx (first sheet). CohortError
-    where it is missing or damaged, a row is not as long as the header, or a column name
-    repeated or empty.
+    where it is missing or damaged, a row is not as long as the header, or a name repeated or empty.
     """
     require_file(path)
     kind = path.suffix.lower()

@@ -128,9 +128,8 @@ def count_plates(n_samples: int) -> int:
 def log_likelihood_ratios(patients: Patients) -> dict[str, NDArray[np.float64]]:
     """Give log p(observed | case) - log p(observed | control) of each patient, float [N].
 
-    A Gaussian u of unit variance, mean 0 in controls, e in cases, has the ratio e * (u - e /
-    2); a missing value counts 0. `spectra` is of the disease peaks' latent amplitudes, without
-    measuring noise.
+    A Gaussian u of unit variance, mean 0 in controls, e in cases, has the ratio e * (u - e / 2); a
+    missing value counts 0. `spectra` is of the disease peaks' latent amplitudes, not measured.
     """
     covariates = np.zeros(len(patients.case))
     for name, effect in BLOOD_VALUE_EFFECTS.items():

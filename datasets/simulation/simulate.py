@@ -51,8 +51,8 @@ class DiseasePeak:
 class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
-    ``peaks`` are the m/z of all peaks, ``ceilings`` the best AUROC from `covariates`, `spectra`
-    and `both`, ``classes`` the labels, negative class first.
+    ``peaks`` are the m/z of all peaks, ``ceilings`` the best AUROC from `covariates`, `spectra` and
+    `both`, ``classes`` the labels, negative class first.
     """
 
     root: Path

@@ -64,8 +64,7 @@ class Folds:
     ) -> np.ndarray:
         """The split that tests one fold; training and validation are drawn of the others by group.
 
-        ``val_share`` of them is for validation; the rest is as of
-        :func:`datasets.splits.make_split`.
+        ``val_share`` of them is for validation; see :func:`datasets.splits.make_split`.
         """
         rest = self.number_of != number
         split = np.full(len(rest), "test", dtype="<U5")

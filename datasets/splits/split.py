@@ -42,10 +42,9 @@ def make_split(
 ) -> np.ndarray:
     """A stratified split, "train", "val" or "test" [N]; see :func:`stratified_group_split`.
 
-    ``targets`` are class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N,
-    T]; ``groups`` are [N]; ``fractions``, each above 0, sum 1, are for training, validation and
-    test. CohortError, which names classes, where the groups cannot give every split every
-    class.
+    ``targets`` are class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T];
+    ``groups`` are [N]; ``fractions``, each above 0, sum 1, are for training, validation and test.
+    CohortError, which names classes, where the groups cannot give every split every class.
     """
     shares = check_fractions(fractions)
     drawn = stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)
@@ -281,8 +280,8 @@ def _draw(
 ) -> np.ndarray | None:
     """The split of each group, [G]; None where some split would lack a class.
 
-    ``counts`` are samples of each class in each group, [G, C], ``shares`` the parts of the
-    splits, [E]. ``balanced`` gives a group to the split that needs it most, otherwise to any.
+    ``counts`` are samples of each class in each group, [G, C], ``shares`` the parts of the splits,
+    [E]. ``balanced`` gives a group to the split that needs it most, otherwise to any.
     """
     need = shares[:, None] * counts.sum(0)  # [E, C]; falls below 0 for an overfull split
     present = counts > 0  # [G, C]

@@ -109,8 +109,7 @@ class Compose:
 
         ``spectra``, [N_scans, L], are read a chunk at a time; ``rows`` are the training scans, [n],
         None for all; some transforms need ``axis``, [L]. UsageError where there is no scan to learn
-        from, a transform does not suit the axis, or one returns another number of points than it
-        declared.
+        from, a transform does not suit the axis, or one returns more or fewer points than declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
@@ -185,8 +184,7 @@ def make_transforms(specs: Sequence[Spec]) -> Compose:
 class OutOfDomain:
     """Input that a transform of the short name ``name`` does not suit.
 
-    ``share`` is that of the intensities, scans or points concerned; ``level`` as of audit
-    findings.
+    ``share`` is that of the intensities, scans or points concerned; ``level`` as of audit findings.
     """
 
     name: str

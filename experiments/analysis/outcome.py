@@ -37,11 +37,11 @@ class TestAnalysis:
     """Analysis of the test set; a part is empty or None where it does not apply or was not wanted.
 
     ``decisions`` are, for the positive class, each class against the rest, or each label, its
-    operating points, the configured one first. ``explained`` has one set of the predicted
-    class, or one for each label or value. ``scan_weights`` are of each sample's real scans, N
-    of [S_i]; ``gate`` tells by how much the covariates move the spectra's vector, relative to
-    its length, [N]; ``heads`` are logits of the spectra's and of the covariates' auxiliary
-    head, [N, C] each; ``embedding`` is [N, E].
+    operating points, the configured one first. ``explained`` has one set of the predicted class, or
+    one for each label or value. ``scan_weights`` are of each sample's real scans, N of [S_i];
+    ``gate`` tells by how much the covariates move the spectra's vector, relative to its length,
+    [N]; ``heads`` are logits of the spectra's and of the covariates' auxiliary head, [N, C] each;
+    ``embedding`` is [N, E].
     """
 
     __test__ = False  # pytest takes a class of such a name for tests
@@ -168,8 +168,8 @@ class Outcome:
 
     ``results`` and ``outputs`` are of ``val`` and ``test``, ``intervals`` of the test metrics,
     empty where none are wanted. ``weights`` were tested; ``parameters`` counts trainable ones.
-    ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
-    the weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
+    ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of the
+    weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
     """
 
     run_dir: Path

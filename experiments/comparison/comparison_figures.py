@@ -34,9 +34,6 @@ SYMBOLS = ("circle", "square", "diamond", "cross")
 Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
-# -- metrics ----------------------------------------------------------------------------------
-
-
 def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]) -> go.Figure:
     """One panel per metric and one bar per model, with its interval where there is one."""
     figure, places = _panels(list(figures), PANEL_HEIGHT)
@@ -91,9 +88,6 @@ def _with_interval(found: Interval) -> dict[str, Any]:
         ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
         told["error_y"] = {"symmetric": False, "color": "grey", "thickness": 1.5, **ends}
     return told
-
-
-# -- rankings ---------------------------------------------------------------------------------
 
 
 def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> Ranked:
@@ -169,9 +163,6 @@ def _curves(
     return figure, defined
 
 
-# -- values -----------------------------------------------------------------------------------
-
-
 def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """Of a regression: one panel per target, one point per sample and model."""
     figure, places = _panels(list(names), CURVES_HEIGHT)
@@ -194,9 +185,6 @@ def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[st
     figure.update_xaxes(title_text="true")
     figure.update_yaxes(title_text="predicted")
     return figure
-
-
-# -- what they share --------------------------------------------------------------------------
 
 
 def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, dict[str, int]]]:

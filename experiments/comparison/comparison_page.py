@@ -122,9 +122,6 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     return table.astype({"parameters": "Int64"})  # whole, also where some are unknown
 
 
-# -- the page ---------------------------------------------------------------------------------
-
-
 def _sections(comparison: RunComparison) -> list[Section]:
     runs, metrics = comparison.runs, comparison.metrics
     names = [run.name for run in runs]

@@ -38,9 +38,8 @@ def compare_families(
 ) -> int:
     """Run what is not finished yet, then write and print the table.
 
-    ``families`` is a YAML file: family -> its ``model.params``; ``models`` of it are run, by
-    default all. The table goes to ``out``, by default ``<runs_dir>/<exp_name>-families.md``.
-    Returns the exit code.
+    ``families`` is a YAML file: family -> its ``model.params``; ``models`` of it (all) are run. The
+    table goes to ``out``, by default ``<runs_dir>/<exp_name>-families.md``. Returns the exit code.
     """
     chosen = choose_families(families, models)
     configs = plan(source, overrides, chosen, seeds, vary_cohort)

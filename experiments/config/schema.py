@@ -397,10 +397,10 @@ def default_loss(
 ) -> tuple[str, dict[str, Any]]:
     """Choose a loss, by its name and parameters.
 
-    Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of
-    labels it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too,
-    and spectra against covariates where the model projects both. ``params`` are of the main and
-    auxiliary terms, or ``terms`` themselves.
+    Of classes it is ``tft`` for the models with auxiliary heads, else ``cross_entropy``. Of labels
+    it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
+    against covariates where the model projects both. ``params`` are of the main and auxiliary
+    terms, or ``terms`` themselves.
     """
     params = dict(params)
     if "terms" in params:

@@ -23,16 +23,14 @@ BATCH_PARTS = ("spectra", "mask", "tabular", "target", "sample_id", "to")
 class AnyLoader:
     """A loader whose batches are :class:`datasets.batches.Batch`, whatever the inner one yields.
 
-    That may be batches already, dicts (``spectra``, ``tabular``, ``target`` or ``label``;
-    ``mask``, ``sample_id`` and ``aux``, a dict of further targets for the loss, where they are)
-    or tuples (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans
-    are real; without names the samples are numbered in the loader's order. Whole-number labels
-    [B] are classes, [B, T] labels that are there or not; floating point ones are values to
-    regress.
+    That may be batches already, dicts (``spectra``, ``tabular``, ``target`` or ``label``; ``mask``,
+    ``sample_id`` and ``aux``, a dict of further targets for the loss, where they are) or tuples
+    (spectra, mask, tabular, label), of tensors or arrays. Without a mask all scans are real;
+    without names the samples are numbered in the loader's order. Whole-number labels [B] are
+    classes, [B, T] labels that are there or not; floating point ones are values to regress.
 
     Once known, ``task`` makes targets what its losses take, and ``num_classes`` refuses classes
-    beyond it. By ``scaler`` the values of a regression are standardised; None leaves their
-    units.
+    beyond it. By ``scaler`` the values of a regression are standardised; None leaves their units.
     """
 
     def __init__(self, loader: Any, name: str) -> None:
@@ -104,8 +102,7 @@ class AnyLoader:
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
     """Make a batch of what a loader yielded; errors name ``where`` it comes from.
 
-    Samples without names are numbered from ``seen`` on. Values to regress become float64 [B,
-    T].
+    Samples without names are numbered from ``seen`` on. Values to regress become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":

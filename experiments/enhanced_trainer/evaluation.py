@@ -217,9 +217,9 @@ def compare(
 ) -> tuple[pd.DataFrame, dict[str, EpochOutputs]]:
     """Measure several models in the same way.
 
-    Returns their outputs, and one row per model: its name, the ``loss`` (:func:`common_loss`),
-    the metrics, its size, the ``seconds`` it took and, of two classes, ``delong_p`` of the
-    difference in AUROC from the best.
+    Returns their outputs, and one row per model: its name, the ``loss`` (:func:`common_loss`), the
+    metrics, its size, the ``seconds`` it took and, of two classes, ``delong_p`` of the difference
+    in AUROC from the best.
     """
     if not models:
         raise UsageError("compare_models: there is no model to compare")

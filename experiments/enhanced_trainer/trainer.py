@@ -65,16 +65,15 @@ class EnhancedTrainer:
 
     A facade of the engine, the handlers and the builders of :mod:`experiments.builders`. The
     defaults: AdamW, gradients of at most norm 1, a learning rate that is halved on a plateau of
-    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early
-    stopping on the same. The loss is the model's own ``compute_loss``, else a configuration's
-    default. Values are learned standardised by the training samples' mean and standard
-    deviation: so are their losses; metrics, predictions and pages are in the values' own unit.
-    Loaders may yield batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task
-    (:func:`find_task`).
+    ``val/loss``, the best epoch by ``val/auroc`` (of a regression by ``val/loss``), early stopping
+    on the same. The loss is the model's own ``compute_loss``, else a configuration's default.
+    Values are learned standardised by the training samples' mean and standard deviation: so are
+    their losses; metrics, predictions and pages are in the values' own unit. Loaders may yield
+    batches, dicts or tuples (:class:`AnyLoader`); the targets tell the task (:func:`find_task`).
 
-    Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder
-    exists, a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of
-    one training goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
+    Files go to ``<save_dir>/<model_name>``. Nothing there is overwritten: where the folder exists,
+    a training takes ``<model_name>-2`` and so on, and says so; a second evaluation of one training
+    goes to ``evaluation`` within its folder, a third one to ``evaluation-2``.
 
     Args:
         model: Maps (spectra [B, S, L], mask [B, S], tabular [B, D]) to a dict with ``logits``.
@@ -128,8 +127,6 @@ class EnhancedTrainer:
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
-    # -- training ---------------------------------------------------------------------------
-
     def train(
         self,
         train_loader: Any,
@@ -142,12 +139,11 @@ class EnhancedTrainer:
     ) -> dict[str, list[float]]:
         """Train for at most ``epochs``, or until the validation no longer improves.
 
-        It starts from the weights that the model has. Optimizer, schedule and patience
-        begin anew, and so does the folder. ``val_loader`` yields every validation sample
-        once. Patience None trains all epochs. ``save_best`` keeps ``best_model.pt`` and
-        ends with its weights; otherwise with the last. Returns ``epoch`` and each metric
-        (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) -> one value an epoch;
-        NaN where it was undefined or not measured.
+        It starts from the weights that the model has. Optimizer, schedule and patience begin anew,
+        and so does the folder. ``val_loader`` yields every validation sample once. Patience None
+        trains all epochs. ``save_best`` keeps ``best_model.pt`` and ends with its weights;
+        otherwise with the last. Returns ``epoch`` and each metric (``train/loss``, ``val/loss``,
+        ``val/auroc``, ``lr``, ...) -> one value an epoch; NaN where undefined or not measured.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         epochs = require_whole("epochs", epochs, 1)
@@ -260,17 +256,14 @@ class EnhancedTrainer:
         self.save_model()
         _tell(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
 
-    # -- measuring --------------------------------------------------------------------------
-
     def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, Any]:
         """Measure the model, and write predictions, the report by class and pages.
 
-        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but
-        of a regression) go to the folder of the training, and the pages beside them. Before
-        a training there is no folder: one is made for pages, and nothing is written without
-        them. Returns metric -> value, NaN where undefined; ``predictions``, a list of class
-        numbers, labels (0 or 1) or values; and ``classification_report`` (a regression has
-        none).
+        ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but of a
+        regression) go to the folder of the training, and the pages beside them. Before a training
+        there is no folder: one is made for pages, and nothing is written without them. Returns
+        metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels (0 or
+        1) or values; and ``classification_report`` (a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -345,8 +338,6 @@ class EnhancedTrainer:
         self._generate_comparison_plots(table, outputs)
         return table
 
-    # -- pages ------------------------------------------------------------------------------
-
     def _generate_training_visualizations(self) -> None:
         """The image beside ``training_curves.html``, which the training has written."""
         assert self.run_dir is not None
@@ -387,8 +378,6 @@ class EnhancedTrainer:
         _tell(f"comparison: {', '.join(str(path) for path in written)}")
         self._say_why_no_images(reason)
 
-    # -- the model --------------------------------------------------------------------------
-
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
@@ -425,8 +414,6 @@ class EnhancedTrainer:
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and by module (:func:`summarise_model`)."""
         return summarise_model(self.model)
-
-    # -- folders ----------------------------------------------------------------------------
 
     def _claim(self, name: str) -> Path:
         folder = new_run_dir(self.save_dir, name)

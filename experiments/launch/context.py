@@ -30,9 +30,9 @@ class LaunchContext:
     """One start of a job's processes; torchrun may start them several times (``--max-restarts``).
 
     ``local_rank`` is among the processes of this machine; ``run_id`` torchrun's name of the job
-    (``--rdzv-id``). ``memory`` is the job's store, usually kept by torchrun, so that it
-    outlives the processes; if not, it ``forgets``. No earlier start has written to
-    ``of_this_start``, a part of it.
+    (``--rdzv-id``). ``memory`` is the job's store, usually kept by torchrun, so that it outlives
+    the processes; if not, it ``forgets``. No earlier start has written to ``of_this_start``, a part
+    of it.
     """
 
     rank: int

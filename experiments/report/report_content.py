@@ -48,11 +48,11 @@ PLACES = ("host",)
 class SampleSource:
     """The samples' spectra and covariates.
 
-    ``spectra`` are raw intensities, usually memory-mapped, [N_scans, L]; ``scan_rows`` sample
-    -> its rows, [S_i]; ``axis`` the places of the points that a model is given, [L]; ``place``
-    brings raw scans onto it (None: they are). ``values`` are sample -> those of K
-    ``covariates`` as text, empty where there is none; ``feature_of`` the covariate of each of
-    the model's D features; ``scale`` as of :class:`ReportInput`.
+    ``spectra`` are raw intensities, usually memory-mapped, [N_scans, L]; ``scan_rows`` sample ->
+    its rows, [S_i]; ``axis`` the places of the points that a model is given, [L]; ``place`` brings
+    raw scans onto it (None: they are). ``values`` are sample -> those of K ``covariates`` as text,
+    empty where there is none; ``feature_of`` the covariate of each of the model's D features;
+    ``scale`` as of :class:`ReportInput`.
     """
 
     spectra: np.ndarray
@@ -70,16 +70,15 @@ class SampleSource:
 class ReportContent:
     """All that a run's page shows.
 
-    ``status`` is ``running`` while there are no test figures yet, ``epoch`` the last one that
-    is over. ``class_names`` are of the classes, the labels or the regression's targets.
-    ``split`` has one row per subset: its name, its samples, groups and scans, and of each class
-    or label how many samples, of each value its mean and spread. ``audit`` is None where nobody
-    looked. ``headline`` are the metrics that a reader asks for first -> their value on the
-    validation set, ``tested`` on the test set, empty before there are any. ``warnings`` are of
-    this very data; ``limits`` hold of all such figures. ``epochs`` are rows of the log with
-    ``epoch`` and ``metrics``. ``val`` is shown where there are no outputs of the test set;
-    ``groups`` are sample -> group; ``samples`` None leaves the explorer out; ``names`` are
-    further ones of the user's own, which no translation touches.
+    ``status`` is ``running`` while there are no test figures yet, ``epoch`` the last one that is
+    over. ``class_names`` are of the classes, the labels or the regression's targets. ``split`` has
+    one row per subset: its name, its samples, groups and scans, and of each class or label how many
+    samples, of each value its mean and spread. ``audit`` is None where nobody looked. ``headline``
+    are the metrics that a reader asks for first -> their value on the validation set, ``tested`` on
+    the test set, empty before there are any. ``warnings`` are of this very data; ``limits`` hold of
+    all such figures. ``epochs`` are rows of the log with ``epoch`` and ``metrics``. ``val`` is
+    shown where there are no outputs of the test set; ``groups`` are sample -> group; ``samples``
+    None leaves the explorer out; ``names`` are the user's own, not translated.
     """
 
     title: str

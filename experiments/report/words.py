@@ -38,8 +38,8 @@ def read_words() -> dict[str, str]:
 class Words:
     """Says messages in both languages; the page shows one, and its script changes it.
 
-    A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of
-    the user's ``names``.
+    A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of the
+    user's ``names``.
     """
 
     def __init__(self, language: str = "en", names: Collection[str] = ()) -> None:
@@ -74,8 +74,6 @@ class Words:
         elif not isinstance(value, (list, tuple)):
             return {}
         return {text: said for one in value for text, said in self.found_in(one).items()}
-
-    # -- for templates ----------------------------------------------------------------------
 
     def say(self, phrase: str, *values: object) -> Markup:
         """A phrase of the page's own with its values, as an element."""

@@ -137,8 +137,7 @@ def plane_sections(
 ) -> list[Section]:
     """Sections with the samples in the plane, by principal components and by t-SNE.
 
-    ``vectors`` [N, E] are their ``source`` (``embedding``); ``columns`` as of
-    :func:`colourings`.
+    ``vectors`` [N, E] are their ``source`` (``embedding``); ``columns`` as of :func:`colourings`.
     """
     samples, features = vectors.shape
     reason = ""

@@ -79,8 +79,8 @@ LEGEND_BELOW, DEFAULT_HEIGHT = 62, 450
 class Section:
     """A part of a page, at the address ``name`` within it; the figure is ``figure-<name>``.
 
-    The first row of ``table`` names its columns. If ``choice`` names a label or value, the
-    section is seen when a reader chooses that.
+    The first row of ``table`` names its columns. If ``choice`` names a label or value, the section
+    is seen when a reader chooses that.
     """
 
     name: str

@@ -34,8 +34,8 @@ UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 class Feature:
     """A covariate or a region of the spectrum, over the explained samples.
 
-    ``attributions``, [N], add to the explained score; ``values``, [N], are as the model was
-    given them, of a region the mean intensity; ``share`` is by :meth:`Attributions.share`.
+    ``attributions``, [N], add to the explained score; ``values``, [N], are as the model was given
+    them, of a region the mean intensity; ``share`` is by :meth:`Attributions.share`.
     """
 
     name: str

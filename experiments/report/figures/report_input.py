@@ -28,8 +28,8 @@ AXIS = "axis"
 class ExplainedInputs:
     """The explained samples as the model was given them.
 
-    ``scans`` are the mean of each sample's scans, [N, L], ``covariates`` [N, D]. ``spectrum``,
-    to be drawn, is the samples' mean, [L]; ``intensity`` names its axis.
+    ``scans`` are the mean of each sample's scans, [N, L], ``covariates`` [N, D]. ``spectrum``, to
+    be drawn, is the samples' mean, [L]; ``intensity`` names its axis.
     """
 
     scans: np.ndarray
@@ -44,10 +44,10 @@ class ReportInput:
 
     ``classes`` name the C classes, labels or targets, ``covariates`` D of them (None for their
     numbers); ``axis`` has the place of each point of a scan, [L], None for their numbers;
-    ``columns`` further properties (plates), one value per sample. ``inputs`` is None where
-    nothing was explained. ``scale``, [C], is one unit of each output in the unit of what is
-    predicted: the standard deviation of a regression's targets; None for scores as they are.
-    ``drawn`` are the sections so far, by part of the page.
+    ``columns`` further properties (plates), one value per sample. ``inputs`` is None where nothing
+    was explained. ``scale``, [C], is one unit of each output in the unit of what is predicted: the
+    standard deviation of a regression's targets; None for scores as they are. ``drawn`` are the
+    sections so far, by part of the page.
     """
 
     outputs: EpochOutputs
