@@ -107,12 +107,11 @@ def find_runs(rows: np.ndarray, places: np.ndarray) -> Runs:
 
 
 class ScanReader:
-    """Reads rows of spectra [N_scans, L] into fresh arrays.
+    """Reads rows of spectra [N_scans, L] into fresh arrays; survives forks and pickling.
 
     Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
-    A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
-    order of the file; everything else is indexed. A reader survives a fork; sent to another process
-    it opens the file again. CohortError where the file was made shorter since it was opened.
+    Contiguous float32 rows are therefore read through a descriptor, run by run in the file's order;
+    all else is indexed. CohortError where the file was made shorter since it was opened.
     """
 
     def __init__(self, spectra: np.ndarray) -> None:

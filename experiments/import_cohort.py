@@ -241,7 +241,6 @@ def _next_steps(summary: ImportSummary) -> list[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    """How many, and which."""
     if not names:
         return "none"
     more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""

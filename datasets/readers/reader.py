@@ -108,9 +108,8 @@ def list_files(
 ) -> list[SourceFile]:
     """The raw files of a source, in the order of their paths; hidden files are skipped.
 
-    ``root`` is a folder, searched recursively, or one file, taken as it is; ``pattern`` a shell
-    pattern, such as ``*/1SLin/fid``, that names have to match; ``expected`` names the files in the
-    CohortError where there is none.
+    ``root`` is a folder, searched recursively, or one file, taken as it is; names match the shell
+    ``pattern`` (``*/1SLin/fid``); the CohortError for none names the files ``expected``.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]

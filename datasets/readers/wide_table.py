@@ -162,8 +162,6 @@ class WideTableReader(RawReader):
 
 
 class _Columns:
-    """Roles of a table's columns."""
-
     def __init__(self, header: Sequence[str], sample_column: str, where: str) -> None:
         matched = [(index, POINT.fullmatch(name)) for index, name in enumerate(header)]
         self.points = [index for index, match in matched if match]
@@ -190,7 +188,6 @@ class _Columns:
         self.others = others
 
     def scan(self, cells: Sequence[Any], where: str) -> RawScan:
-        """A row as a scan."""
         sample_id = cell_text(cells[self.sample])
         if not sample_id:
             raise CohortError(f"{where} names no sample")

@@ -222,7 +222,6 @@ class _Seen:
 
     @property
     def constant(self) -> float:
-        """The share of points that never vary."""
         return float(np.mean(self.low == self.high))
 
 

@@ -205,11 +205,10 @@ class LearningTask:
 def find_task(
     model: nn.Module, loader: AnyLoader, device: torch.device, task: str | None = None
 ) -> LearningTask:
-    """Find out what a model is to learn, on a loader's first batch.
+    """Find out what a model is to learn, on a loader's first batch, unless ``task`` says it.
 
     Classes long [B] make a classification, labels [B, T] (0 or 1) one of several labels, floating
-    point values a regression; ``task`` overrides that. From then on the loader yields its targets
-    as that task wants them.
+    point values a regression. From then on the loader yields its targets as that task wants them.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")
