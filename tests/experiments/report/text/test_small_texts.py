@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import torch
 
 from datasets.errors import nearest
 from datasets.messages import Message
 from engine.metrics import EpochOutputs
-from engine.statistics import DeLong
-from experiments.comparison.comparison_page import p_or_too_few
-from experiments.report.figures.figure_page import shown_name, shown_names
-from experiments.report.figures.importance import share_text
 from experiments.report.report_payload import as_script
 from experiments.report.text.markdown_text import class_table, escape_markdown, fenced
 from experiments.report.words import Words
@@ -18,24 +12,6 @@ from experiments.report.words import Words
 
 def test_the_nearest_choice_ends_an_error_line():
     assert nearest("agee", ["age", "sex"]) == "; did you mean 'age'? (choices: age, sex)"
-
-
-def test_too_few_samples_have_no_p_value():
-    assert p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan) == "too few samples"
-    assert p_or_too_few(DeLong(), math.nan) == "undefined"
-
-
-def test_a_share_that_rounds_to_zero_has_no_sign():
-    assert [share_text(-0.0001, 0), share_text(-0.12, 0)] == ["0%", "-12%"]
-
-
-def test_a_name_in_a_figure_is_escaped_and_short():
-    assert shown_name("<b>CRP</b> & co") == "&lt;b&gt;CRP&lt;/b&gt; &amp; co"
-    assert shown_name("neutrophil-to-lymphocyte ratio", 16) == "neutroph…e ratio"
-    assert shown_names(["mass of the liver", "mass of the river"], 9) == [
-        "mass…iver",
-        "mass…iver (2)",
-    ]
 
 
 def test_json_in_a_script_ends_no_element():
