@@ -114,7 +114,8 @@ def scale(scans: np.ndarray) -> np.ndarray:
 def find_details(scaled: np.ndarray, regions: list[Region]) -> np.ndarray:
     """What distinguishes scaled scans [m, L] from the mean one; of length 1, [m, L].
 
-    Each region counts the same: one peak that is large in two patients does not make scans alike.
+    In each region the common part is removed, and each counts the same: one peak that is large in
+    two patients does not make their scans alike.
     """
     found = np.empty_like(scaled)
     for region in regions:

@@ -325,7 +325,8 @@ def require_folder(path: str | Path) -> Path:
 def find_scan_rows(scans: pd.DataFrame, samples: pd.Index, where: str) -> list[np.ndarray]:
     """Each sample's rows, int64, in the order of ``scan``: as numbers if all are, else as text.
 
-    Scans 1 and 01 differ. CohortError for a row of no sample, without a scan number, or repeated.
+    Names are compared as text: 1 and 01 are two scans, and large integers are exact. CohortError
+    for a row of no sample, without a scan number, or repeated.
     """
     ids, names = scans[SAMPLE_ID], scans[SCAN]
     owner = samples.get_indexer(pd.Index(ids, dtype=object))

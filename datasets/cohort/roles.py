@@ -55,7 +55,8 @@ class Roles:
     ) -> Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        The default group is each sample. A chosen label is no covariate, whatever cohort.yaml says.
+        Without a group chosen, or a column of this name, each sample is its own. A column chosen as
+        a label is no covariate, whatever cohort.yaml says.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         chosen: dict[str, Any] = {"label": "label", "numeric": [], "categorical": []}

@@ -79,9 +79,9 @@ class Crop:
 class Resample:
     """Resample scans to evenly spaced points, from the axis's first to its last.
 
-    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Closer points are
-    interpolated linearly; each wider one is the mean of the interpolated line over its half-steps:
-    peaks are not lost, and their areas stay.
+    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Points closer than the old
+    ones are interpolated linearly; of those farther apart each is the mean of the interpolated line
+    over its half-steps: no peak is lost, and areas stay.
     """
 
     def __init__(self, points: int | None = None, step: float | None = None) -> None:

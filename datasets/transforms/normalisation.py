@@ -59,7 +59,8 @@ class TIC(_NeedsSignal):
     """Total ion current: divide a scan by its mean absolute intensity; one without signal stays.
 
     Not by the sum, so that values stay around 1 for any L (Deininger et al. 2011, Analytical and
-    Bioanalytical Chemistry 401, 167-181); after a baseline subtraction it would be near zero.
+    Bioanalytical Chemistry 401, 167-181); without the absolute value the divisor could be near zero
+    after a baseline subtraction.
     """
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:

@@ -167,9 +167,9 @@ class Outcome:
     """A run that was trained, validated and tested.
 
     ``results`` and ``outputs`` are of ``val`` and ``test``, ``intervals`` of the test metrics,
-    empty where none are wanted. ``weights`` were tested; ``parameters`` counts trainable ones.
-    ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of the
-    weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
+    empty where none are wanted. ``weights`` names the tested ones; ``parameters`` counts trainable
+    ones. ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
+    the weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
     """
 
     run_dir: Path

@@ -86,8 +86,8 @@ class EnhancedTrainer:
         class_names: Of the classes, labels or targets; these and the following are for the pages.
         axis: Where each point of a scan is, [L], as ``axis_name`` says (``m/z``, ``cm-1``).
 
-    ``trainer`` and ``history`` are the last training's (or loaded model's); ``run_dir`` is None
-    before there are files.
+    ``trainer`` is the last training's engine, ``history`` its or the loaded model's; ``run_dir`` is
+    None before there are files.
     """
 
     def __init__(

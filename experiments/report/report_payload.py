@@ -189,7 +189,7 @@ def outcome_payload(
 
 
 def as_script(payload: Any) -> Markup:
-    r"""JSON that can stand inside a script element; what is not finite becomes null."""
+    r"""JSON that can stand inside a script element; NaN becomes null."""
     text = json.dumps(as_json(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # A "<" can only stand within a string there; escaped, it can end no element. Line separators
     # are whitespace to JSON's readers, but ends of lines to some editors.

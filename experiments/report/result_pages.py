@@ -149,7 +149,7 @@ def _named(section: Section) -> go.Figure:
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
-    """Write figures as images, those of one file below each other; returns in one line why not."""
+    """Write figures as images, one file's below each other; None, or in one line why not."""
     if importlib.util.find_spec("kaleido") is None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
     with tempfile.TemporaryDirectory() as scratch:

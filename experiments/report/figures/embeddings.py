@@ -30,9 +30,10 @@ SCALE, MISSES_SCALE = {"colorscale": "Viridis"}, {"colorscale": "RdBu_r", "cmid"
 
 @dataclass(frozen=True)
 class Colouring:
-    """One property of N samples: text, object [N], or numbers, float [N], perhaps ``around_zero``.
+    """One property of N samples: text, object [N], or numbers, float [N].
 
-    ``kinds`` are the different texts in the order of the legend; None of numbers.
+    ``kinds`` are the different texts in the order of the legend; None of numbers, which have two
+    directions if ``around_zero``.
     """
 
     name: str
