@@ -56,8 +56,7 @@ def _cosines(points: int, waves: int) -> np.ndarray:
 class AxisShift:
     """Shift each scan along the axis, as a calibration error does.
 
-    The shift is uniform up to ``max_points`` to either side, interpolated linearly; the points at
-    the ends are repeated.
+    Uniformly up to ``max_points`` to either side, interpolated linearly; end points are repeated.
     """
 
     def __init__(self, max_points: float = 2.0) -> None:
@@ -95,7 +94,7 @@ class AxisWarp:
 
 
 def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Move each scan, float32 [S, L], towards the end of the axis by its own number of points, [S].
+    """Move each scan, float32 [S, L], towards the axis's end by its own number of points, [S].
 
     Fractions are interpolated linearly; the first and the last point are repeated.
     """
@@ -162,9 +161,9 @@ class BaselineDrift:
 class PeakDropout:
     """Remove regions of the axis, peaks included, so that no single peak is relied upon.
 
-    Regions of ``width`` points, counted from a random point on, are each removed with the chance
-    ``p``, from all scans of a sample: another scan would show the peak. ``fill`` replaces them by
-    the straight line between their ends (``baseline``) or by ``zero``.
+    Regions of ``width`` points, from a random point on, are each removed with the chance ``p`` from
+    all scans of a sample: another scan would show the peak. ``fill`` replaces them by the straight
+    line between their ends (``baseline``) or by ``zero``.
     """
 
     def __init__(self, p: float = 0.1, width: int = 20, fill: str = "baseline") -> None:

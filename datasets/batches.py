@@ -29,11 +29,10 @@ class Sample(NamedTuple):
 class LazyBatch(Sequence[Sample]):
     """The samples of a batch, whose scans are read together when first needed.
 
-    A batch has them read straight to their destination, so that nothing is copied; the scans of a
-    single sample are a view of what was read. ``read`` reads all scans into a fresh array:
-    concatenated, [N, L], given None; padded with zeros to S rows for each sample, [B x S, L], given
-    S. ``counts`` are the scans of each sample, int64 [B]; ``tabular`` is float32 [B, D]; ``target``
-    int64 [B] or float32 [B, T].
+    A batch has them read straight to their destination, uncopied; a single sample's are a view.
+    ``read`` reads all into a fresh array: concatenated, [N, L], given None; padded with zeros to S
+    rows a sample, [B x S, L], given S. ``counts`` are scans, int64 [B]; ``tabular`` is float32 [B,
+    D]; ``target`` int64 [B] or float32 [B, T].
     """
 
     def __init__(
@@ -219,8 +218,7 @@ def fill_rows(mask: np.ndarray, multiple: int | None = None) -> Tensor:
 class PackedBatch(_Parts):
     """Samples whose scans are concatenated, float32 [N, L]: no padding is sent, pinned or copied.
 
-    :meth:`to` pads on the device, to the values of :func:`pad_collate`; other fields as in
-    :class:`Batch`.
+    :meth:`to` pads on the device, like :func:`pad_collate`; other fields as in :class:`Batch`.
     """
 
     scans: Tensor

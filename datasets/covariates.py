@@ -31,11 +31,6 @@ class CovariateEncoder:
     is all-zero. A missing value is a category of its own, "(missing)", where it was seen in
     training and indicators are on (or where the column held nothing else); otherwise all-zero.
     CohortError where a column is missing or listed twice, or a value cannot be used.
-
-    Example:
-        >>> patients = pd.DataFrame({"age": [40, 60, None], "sex": ["f", "m", "f"]})
-        >>> CovariateEncoder(["age"], ["sex"]).fit(patients).feature_names
-        ['age', 'missing(age)', 'sex=f', 'sex=m']
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """Errors of a user's input: one line with the expected and the nearest choice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -19,12 +17,7 @@ class CohortError(UsageError):
 
 
 def nearest(name: object, choices: Iterable[object]) -> str:
-    """The end of an error line: the nearest choice, and the choices.
-
-    Example:
-        >>> nearest("agee", ["age", "sex"])
-        "; did you mean 'age'? (choices: age, sex)"
-    """
+    """The end of an error line: "; did you mean 'age'? (choices: age, sex)"."""
     names = [str(choice) for choice in choices]
     close = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""

@@ -1,7 +1,5 @@
 """Atomic file writes: a file is written aside, flushed and renamed, so it is complete or absent."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -11,10 +11,9 @@ from typing import Any
 
 
 def lazy_exports(package: str, file: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package (its ``__name__``, ``__file__``) that lists its names.
+    """The ``__getattr__`` of a package that lists its names under ``if TYPE_CHECKING``.
 
-    They stand under ``if TYPE_CHECKING``: one list for type checkers and readers, and ``--help``
-    does not import torch.
+    One list serves type checkers and readers, and ``--help`` does not import torch.
     """
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))

@@ -8,9 +8,8 @@ from typing import Any
 class Message(str):
     """A text filled from a phrase, which the catalogue of another language can fill, too.
 
-    ``phrase`` has a ``{}`` for each of ``values`` and is the message's id in a catalogue;
-    ``values`` are numbers, names, which stay as they are in any language, messages, or lists of
-    these.
+    ``phrase``, its id, has a ``{}`` for each of ``values``: numbers, names (which stay as they
+    are), messages, or lists of these.
     """
 
     phrase: str

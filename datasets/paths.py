@@ -1,7 +1,5 @@
 """Paths as a user gives them: one rule for settings, command lines and calls from Python."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from datasets.errors import UsageError

@@ -1,7 +1,5 @@
 """Reading scans from memory-mapped arrays into buffers."""
 
-from __future__ import annotations
-
 import math
 import mmap
 import os
@@ -27,8 +25,7 @@ CHUNK_BYTES = 32 * 2**20
 class ScanBuffers:
     """Arrays whose memory is reused once nothing refers to them.
 
-    Batches of unequal sizes make the allocator hand memory back to the system, which clears it
-    before it is written to again: that takes longer than reading the scans.
+    The allocator would hand it back to the system; clearing it takes longer than reading scans.
     """
 
     def __init__(self) -> None:
@@ -67,8 +64,7 @@ BUFFERS = ScanBuffers()
 class RaggedRows:
     """The rows of each sample's scans, at least one, in flat arrays: a batch's need no loop.
 
-    ``flat`` holds all rows, sample by sample, int64 [N_scans]; ``counts`` and ``starts``, int64
-    [N], each sample's number of rows and the place of its first one.
+    ``flat`` holds all, int64 [N_scans]; ``counts`` and ``starts``, int64 [N], each sample's part.
     """
 
     def __init__(self, rows: Sequence[np.ndarray]) -> None:
@@ -111,12 +107,11 @@ def find_runs(rows: np.ndarray, places: np.ndarray) -> Runs:
 
 
 class ScanReader:
-    """Reads rows of spectra [N_scans, L] into fresh arrays.
+    """Reads rows of spectra [N_scans, L] into fresh arrays; survives forks and pickling.
 
     Touched pages of a memory map count as the process's own memory, after an epoch the whole file.
-    A file of contiguous float32 rows is therefore read through a descriptor, run by run in the
-    order of the file; everything else is indexed. A reader survives a fork; sent to another process
-    it opens the file again. CohortError where the file was made shorter since it was opened.
+    Contiguous float32 rows are therefore read through a descriptor, run by run in the file's order;
+    all else is indexed. CohortError where the file was made shorter since it was opened.
     """
 
     def __init__(self, spectra: np.ndarray) -> None:

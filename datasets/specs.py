@@ -1,7 +1,5 @@
 """From names and parameters, as a configuration gives them, to ready objects."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +12,9 @@ Spec = str | type | Mapping[str, Any]
 
 
 def build_each(kind: str, choices: Mapping[str, type], specs: Sequence[Spec]) -> list[Any]:
-    """Build the objects of a list of specs, in its order.
+    """Build the objects of a list of specs, in its order; UsageError with the nearest valid choice.
 
-    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``; ``kind``
-    names the objects in the UsageError, which has the nearest valid choice.
+    A spec is a key of ``choices``, a class, or ``{"name": either, "params": {...}}``.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise UsageError(f"{kind}s: a list was expected, as [{next(iter(choices))}], not {specs!r}")

@@ -56,10 +56,10 @@ GIB = 2**30
 
 
 class TransformBuild(Dataset[int]):
-    """Chunk numbers to checksums: each access transforms a chunk and writes it to the file.
+    """Chunk numbers to checksums: each access transforms a chunk (``step`` scans) and writes it.
 
-    A data set, so that a loader's workers do it: they end with this process. ``shape`` is that of
-    the file's array, ``step`` the scans in a chunk, ``offset`` the array's first byte in the file.
+    A data set, so that a loader's workers, which end with this process, do it. ``shape`` is that of
+    the file's array, ``offset`` its first byte.
     """
 
     def __init__(self, spectra: np.ndarray, rows: np.ndarray, transforms: Transform) -> None:
@@ -141,20 +141,15 @@ def transformed_scans(
 ) -> TransformedScans:
     """Memory-map the transformed scans of a cohort, computed first where they are missing.
 
-    Of several processes that ask at once, one computes and the others wait. Where files cannot be
-    locked each computes, and the first that is done wins. UsageError where the folder cannot be
-    written.
+    ``spectra``, [N_scans, L], are usually memory-mapped (only their file is sent to processes);
+    ``rows`` in any order; ``transforms`` deterministic and fitted, called with [m, L];
+    ``fingerprint`` is of the spectra, such as their file's SHA-256. ``workers`` None is the
+    machine's cores, 0 this process. ``memory`` remembers intact entries; without it each call reads
+    the whole entry. ``limit_bytes`` is of all entries; this one is kept in any case. ``say`` gets a
+    line when something takes long or was damaged.
 
-    Args:
-        spectra: [N_scans, L], usually memory-mapped; only its file is sent to the processes.
-        rows: Which of them, in any order.
-        transforms: Deterministic and fitted; called with chunks [m, L].
-        fingerprint: Of the spectra, such as the SHA-256 of their file.
-        folder: Of the cache.
-        workers: Number of processes; 0 for this one, None for the machine's cores.
-        memory: Remembers which entries were intact; without it each call reads the whole entry.
-        limit_bytes: Of all entries together. This one is kept in any case.
-        say: Given a line when something takes long or was damaged.
+    Of several processes one computes, the others wait; where files cannot be locked each computes,
+    and the first wins. UsageError where the folder cannot be written.
     """
     rows = np.unique(np.asarray(rows, dtype=np.int64))
     identity = {
@@ -299,8 +294,7 @@ def _cores() -> int:
 def transform_fingerprint(value: Any) -> Any:
     """Describe a transform, or a part of one, in plain types that are equal where the results are.
 
-    Objects are described by their class, the text of its file, and their attributes; arrays by
-    their bytes. Imports of that file are not looked at.
+    Objects: class, text of its file (not of its imports), attributes; arrays: their bytes.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -85,7 +85,6 @@ def find_all(config: Config, cohort: Cohort) -> list[Finding]:
 
 
 def _out_of_domain(config: Config, cohort: Cohort, split: np.ndarray | None) -> list[OutOfDomain]:
-    """Input that the configured transforms do not suit."""
     import numpy as np
 
     from datasets.transforms import find_out_of_domain

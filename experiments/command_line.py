@@ -1,7 +1,5 @@
 """What all command lines share: exit codes, overrides, and one line where a user is mistaken."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Container, Sequence

@@ -7,8 +7,6 @@ on the test samples that all of them share, and writes pages.
 splits of a configuration, and writes a table.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """From instrument files to a cohort's folder: ``python experiments/import_cohort.py --help``."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import shlex
@@ -243,7 +241,6 @@ def _next_steps(summary: ImportSummary) -> list[str]:
 
 
 def _names(names: Sequence[str]) -> str:
-    """How many, and which."""
     if not names:
         return "none"
     more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""

@@ -1,7 +1,5 @@
 """Checks of columns: groups and names, label leakage, missingness, confounders, batches, splits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 
@@ -194,9 +192,8 @@ def check_missingness(context: AuditContext) -> Iterator[Finding]:
 def check_confounding(context: AuditContext) -> Iterator[Finding]:
     """Columns that are associated with the label.
 
-    Personal columns (age, sex, ...) are warned of even where the model is not given them, since
-    spectra reflect them too; so are categorical covariates. A number may be a genuine marker: a
-    note.
+    Personal columns (age, sex, ...), which spectra reflect, and categorical covariates are warned
+    of even where the model is not given them. A number may be a genuine marker: a note.
     """
     for column in context.columns:
         values = context.cohort.samples[column]

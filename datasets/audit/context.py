@@ -85,9 +85,8 @@ def _has(column: str, words: re.Pattern[str]) -> bool:
 class AuditContext:
     """A cohort to audit; the arguments are those of :func:`datasets.audit.audit`.
 
-    ``columns`` are those other than label, group and sample_id; ``batches`` those that say how,
-    where or when samples were measured, perhaps the group's; ``contrasts`` what could be given
-    away.
+    ``columns`` are those other than label, group and sample_id; ``batches`` those of how, where or
+    when samples were measured, perhaps the group's; ``contrasts`` what could be given away.
     """
 
     def __init__(

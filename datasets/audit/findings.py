@@ -22,9 +22,8 @@ LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
 class Finding:
     """Something about a cohort or its split that bears on what a model's figures mean.
 
-    ``name``, such as ``missingness:ALB``, is stable from run to run: it is what can be accepted.
-    ``number`` is an AUROC, a share or a count, as ``sentence`` says; ``interval`` bounds an AUROC,
-    simultaneously over all of an audit's AUROCs.
+    ``name`` (``missingness:ALB``) is stable: it can be accepted. ``number`` is an AUROC, a share or
+    a count; ``interval`` bounds an AUROC, simultaneously over all of an audit's AUROCs.
     """
 
     name: str

@@ -1,7 +1,5 @@
 """Subjects with several samples that no column groups: by covariates, names or spectra."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

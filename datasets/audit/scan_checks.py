@@ -1,7 +1,5 @@
 """Checks of the scans and their axis: duplicates, blanks, gaps, repeated points, shifts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

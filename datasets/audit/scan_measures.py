@@ -46,8 +46,8 @@ DIGEST_BYTES = 8
 class Region:
     """A stretch of the axis of n points.
 
-    ``common`` holds the directions that all scans have there, the mean scan and a level, [n, 2];
-    ``solver`` finds a scan's share of the mean scan and of its slope, [n, 2], None without peaks.
+    ``common`` is what all scans have there, the mean scan and a level, [n, 2]; ``solver`` finds a
+    scan's share of the mean scan and of its slope, [n, 2], None without peaks.
     """
 
     points: slice
@@ -114,8 +114,8 @@ def scale(scans: np.ndarray) -> np.ndarray:
 def find_details(scaled: np.ndarray, regions: list[Region]) -> np.ndarray:
     """What distinguishes scaled scans [m, L] from the mean one; of length 1, [m, L].
 
-    In each region the common part is removed, and each region counts the same: one peak that is
-    large in two patients does not make their scans alike.
+    In each region the common part is removed, and each counts the same: one peak that is large in
+    two patients does not make their scans alike.
     """
     found = np.empty_like(scaled)
     for region in regions:

@@ -34,7 +34,7 @@ Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], "JackknifedAuroc | None
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """One class of samples (``members``, bool [N]), by ``name``, against all ``other`` ones.
+    """One class of samples (``members``, bool [N], ``name``) against all ``other`` ones.
 
     ``target`` is what is known once they are told apart.
     """
@@ -127,8 +127,7 @@ def _count(numbers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def _wins(scores: np.ndarray, members: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """For a member how many others of its block rank below it; for another how many members above.
 
-    Ties count half; by midranks, as in Sun and Xu 2014, "Fast Implementation of DeLong's
-    Algorithm".
+    Ties count half, by midranks (Sun and Xu 2014, "Fast Implementation of DeLong's Algorithm").
     """
     below = _midranks(scores, blocks) - _midranks(scores, 2 * blocks + members)
     return np.where(members, below, _count(blocks, members)[blocks] - below)

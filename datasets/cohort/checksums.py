@@ -1,7 +1,5 @@
 """SHA-256 of files, cached for large ones that have not changed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -29,10 +27,7 @@ def file_sha256(path: Path) -> str:
 
 
 class ChecksumCache:
-    """Checksums of large files, cached in ``folder`` by path, size, inode, device and both times.
-
-    ``verify`` hashes again whatever is cached.
-    """
+    """Checksums of large files by path, size, inode, device and times; ``verify`` hashes again."""
 
     def __init__(self, folder: Path | None = None, verify: bool = False) -> None:
         self.folder = folder

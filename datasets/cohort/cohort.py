@@ -56,18 +56,14 @@ CHECKED_AT_ONCE_BYTES = 256 * 2**20
 class Cohort:
     """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
 
-    Attributes:
-        root: The folder.
-        samples: The kept samples, one per row: `sample_id`, label and group as text, numeric
-            covariates as float64, every other column as text, NaN where there is no value.
-        axis: The axis of the spectra (m/z, wavenumber, time), [L]; L = 0 without spectra.
-        spectra: All spectra of the folder, left-out samples' too, float32 [N_scans, L].
-        scan_rows: For each kept sample the rows of `spectra` that are its scans, int64.
-        class_names: By class number; for several labels or values to regress their columns.
-        targets: Class numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values to regress in
-            the columns' units, float64 [N, T].
-        excluded: Labels that were left out, "(missing)" among them, with their number of samples.
-        missing: Texts in the cells of samples without a target, with their number of cells.
+    `samples` has one row per kept sample: `sample_id`, label and group as text, numeric covariates
+    as float64, every other column as text, NaN where there is no value. `axis` is m/z, wavenumber
+    or time, [L]; L = 0 without spectra. `spectra` are all of the folder, left-out samples' too,
+    float32 [N_scans, L]; `scan_rows` each kept sample's rows of them, int64. `class_names` are by
+    class number; for several labels or values to regress their columns. `targets` are class
+    numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values in the columns' units, float64 [N,
+    T]. `excluded` counts the samples of left-out labels, "(missing)" among them; `missing` the
+    texts in the cells of samples without a target.
     """
 
     root: Path
@@ -98,17 +94,16 @@ class Cohort:
     ) -> Cohort:
         """Read and check a cohort's folder; its spectra are not loaded.
 
-        Samples left out by `labels`, or without a target, are not checked for group, covariates or
-        scans. Scans are in the order of `scan`: as numbers where all are numbers, otherwise as
-        text. Spectra of more than ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`.
-        CohortError where the folder, or an argument, cannot be used.
+        Samples left out by `labels`, or without a target, are not checked further. Scans are in the
+        order of `scan`: as numbers where all are numbers, otherwise as text. Spectra of more than
+        ``CHECKED_AT_ONCE_BYTES`` are checked by :meth:`fingerprint`. CohortError where the folder,
+        or an argument, cannot be used.
 
         `labels` are the class numbers of labels, such as `{"HCC": 1, "LC": 0, "CHB": 0}`; others
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
         that are None are those of cohort.yaml: covariates without the columns of `label`; of
-        `group` else "group", else every sample is a group of its own. `task` "auto" is binary or
-        multiclass.
+        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
         """
         folder = require_folder(root)
         roles = Roles.choose(folder, label, group, numeric, categorical)

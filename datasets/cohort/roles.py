@@ -55,8 +55,8 @@ class Roles:
     ) -> Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        Without a choice of a group, and without a column of this name, each sample is its own.
-        A column that the caller chose as a label is no longer one of cohort.yaml's covariates.
+        Without a group chosen, or a column of this name, each sample is its own. A column chosen as
+        a label is no covariate, whatever cohort.yaml says.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         chosen: dict[str, Any] = {"label": "label", "numeric": [], "categorical": []}

@@ -1,7 +1,5 @@
 """Tables on disk, read strictly as text: '007' stays '007', and a bad cell is named."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -76,10 +74,9 @@ def find_separator(header: str) -> str:
 
 
 def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
-    """Read a table of plain cells fast.
+    """Read a table of plain cells fast; None where anything is unusual.
 
-    None where there is a quote, a blank line, a row of another length, or anything else unusual:
-    :func:`_read_any` reads all tables, and names what is wrong.
+    That is a quote, a blank line, a row of another length, ...: :func:`_read_any` reads all tables.
     """
     line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
     carriage_returns = content.count(b"\r") - content.count(b"\r\n")
@@ -178,8 +175,8 @@ def as_numbers(
 ) -> np.ndarray:
     """A column's cells [N] as float64 [N], NaN where there is no value.
 
-    CohortError where a cell holds no finite number: ``role`` names the column's use in it, and
-    ``otherwise`` the alternative to mending the cell.
+    CohortError where a cell holds no finite number: it names the column's ``role`` and, in
+    ``otherwise``, the alternative to mending the cell.
     """
     missing = is_missing(values)
     given = values.astype(object).where(~missing, None)

@@ -4,8 +4,6 @@ During an import ``OUT.partial`` holds the spectra so far, a log of the scans, a
 is on disk for certain: an interrupted import continues from there, and ends with the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -48,9 +46,9 @@ class Progress:
 class CohortWriter:
     """Writes spectra and a log, durable up to the last checkpoint, and finishes the folder ``out``.
 
-    ``identity`` tells what is imported and how. A partial folder of another import, or a damaged
-    one, is refused by a CohortError; one of the same is continued from ``progress``. ``partial`` is
-    the folder aside, in which the caller may keep temporary folders; ``finished`` becomes ``out``.
+    ``identity`` tells what is imported and how: a partial folder of another import, or a damaged
+    one, is a CohortError; one of the same is continued from ``progress``. The caller may keep
+    temporary folders in ``partial``; ``finished`` becomes ``out``.
     """
 
     def __init__(

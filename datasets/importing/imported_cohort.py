@@ -168,9 +168,8 @@ class ScanRecord:
 class ScanTally:
     """Counts of the scans: those kept and their samples, in order, and those left out by reason.
 
-    ``zero_scans`` are kept scans that are 0 on the whole axis; ``empty_bins`` are points of the
-    axis without a scan's point, summed over the kept scans; ``low`` and ``high`` are ends of all
-    scans.
+    ``zero_scans`` are kept scans of 0 throughout; ``empty_bins`` points of the axis without a
+    scan's point, summed over the kept scans; ``low`` and ``high`` are ends of all scans.
     """
 
     scans: int

@@ -1,7 +1,5 @@
 """Import of raw instrument files into a cohort's folder, a scan at a time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -148,8 +146,7 @@ class RawImport:
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
 
-        After a CohortError nothing is left; after an OSError, such as a full disk, the same import
-        continues.
+        A CohortError leaves nothing; after an OSError (a full disk) the same import continues.
         """
         try:
             if self._archive:

@@ -250,8 +250,8 @@ class ScanFilter:
 class ScanIntake:
     """Brings scan after scan onto the axis, and records the samples, but no spectrum.
 
-    Without ``aggregate``, profiles are averaged and peak lists summed; they cannot be mixed then;
-    on the scans' own axis it stays None. CohortError for an invalid axis or aggregate.
+    Without ``aggregate``, profiles are averaged and peak lists summed, and cannot be mixed; on the
+    scans' own axis it stays None. CohortError for an invalid axis or aggregate.
     """
 
     def __init__(
@@ -281,8 +281,7 @@ class ScanIntake:
     ) -> tuple[ScanRecord, np.ndarray | None]:
         """The record of a scan of the file ``source``, and its spectrum on the axis, float32 [L].
 
-        The spectrum is None if the scan is left out. CohortError where the scan does not fit the
-        axis or the scans before it.
+        None if left out. CohortError where it does not fit the axis or the scans before it.
         """
         scan = self.naming.apply(raw, source, one_scan_a_file)
         if not self.scans:

@@ -1,7 +1,5 @@
 """The data loader; its batches do not depend on the number of workers."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

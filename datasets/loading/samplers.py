@@ -1,7 +1,5 @@
 """Batch samplers: a plan for each epoch, resumable, shared by processes."""
 
-from __future__ import annotations
-
 import heapq
 import zlib
 from abc import ABC, abstractmethod
@@ -232,8 +230,7 @@ class EpochBatchSampler(PlannedBatchSampler):
 
     Given ``lengths``, the number of scans of each sample by its index, processes that train
     together on shuffled batches take those with similar numbers of scans at the same time, so that
-    none waits long for another; the batches are the same. The others are those of
-    :class:`PlannedBatchSampler`.
+    none waits long for another; the batches are the same. Others: :class:`PlannedBatchSampler`.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """Samples by index: scans gathered from the memory map, transformed, and augmented in training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 
@@ -134,10 +132,9 @@ class SpectraDataset(Dataset[Sample]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int | Key]) -> Sequence[Sample]:
-        """The samples of a batch, whose scans are read together.
+        """The samples of a batch, whose scans are read together; IndexError where there is none.
 
-        Keys are indices, (epoch, index), or (epoch, index, copy) of a repeated sample; a bare index
-        is of epoch 0. IndexError where there is no such sample.
+        Keys are indices (of epoch 0), (epoch, index), or (epoch, index, copy) of a repeated sample.
         """
         indices = [key[1] if isinstance(key, tuple) else key for key in keys]
         if not indices:

@@ -1,7 +1,5 @@
 """From time of flight to m/z, as Bruker's flex instruments calibrate."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,8 +42,7 @@ def tof_to_mz(tof: np.ndarray, ml1: float, ml2: float, ml3: float) -> np.ndarray
 class BrukerFlexReader(RawReader):
     """Flex acquisitions; a spot of a sample's folder is a sample, its replicates are the scans.
 
-    The sample is called ``SAMPLE_SPOT``, its label is ``SAMPLE``, the folder's name; spot,
-    instrument, shots and date of acquisition become columns.
+    The name is ``SAMPLE_SPOT``, the label ``SAMPLE``; spot, instrument, shots, date are columns.
     """
 
     expected = "Bruker flex acquisition (a file named fid)"

@@ -1,7 +1,5 @@
 """imzML, mass spectrometry imaging: a pixel is a scan; read with pyimzML."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -23,10 +23,10 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, Sy
 
 @dataclass(frozen=True)
 class NpzReader(RawReader):
-    """Rows of an archive's `spectra`, each a scan, read one after the other.
+    """Rows of an archive's `spectra` [N, L], each a scan, read one after the other.
 
-    `spectra` is numbers [N, L], `axis` [L] or [N, L], `sample_id` [N]. `scan` [N] distinguishes the
-    scans of a sample; every other array [N] is a column of the sample; other shapes are ignored.
+    `axis` is [L] or [N, L], `sample_id` [N]; `scan` [N] distinguishes a sample's scans; every other
+    array [N] is a column of the sample; other shapes are ignored.
     """
 
     expected = "NPZ archive (*.npz)"

@@ -1,7 +1,5 @@
 """Raw scans, their files and names, and the interface of readers."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shutil
@@ -27,8 +25,7 @@ class RawScan:
 
     ``mz`` is the axis (m/z, wavenumber, ...), float64 [n], never falling; ``intensity`` float64
     [n], finite; ``where`` its name in an error line; ``centroid`` True for a peak list, False for a
-    profile, None where the file does not say; ``columns`` are of samples.csv, ``details`` of
-    scans.csv.
+    profile, None where unknown; ``columns`` are of samples.csv, ``details`` of scans.csv.
     """
 
     sample_id: str
@@ -111,9 +108,8 @@ def list_files(
 ) -> list[SourceFile]:
     """The raw files of a source, in the order of their paths; hidden files are skipped.
 
-    ``root`` is a folder, searched recursively, or one file, taken as it is; ``pattern`` a shell
-    pattern, such as ``*/1SLin/fid``, that names have to match; ``expected`` names the files in the
-    CohortError where there is none.
+    ``root`` is a folder, searched recursively, or one file, taken as it is; names match the shell
+    ``pattern`` (``*/1SLin/fid``); the CohortError for none names the files ``expected``.
     """
     if root.is_file():
         files = [SourceFile(root, f"{root.resolve().parent.name}/{root.name}")]
@@ -196,8 +192,8 @@ class RawReader(ABC):
 class Naming:
     """Regular expressions that are searched for in a file's path; CohortError where one is none.
 
-    A name is the pattern's matched groups, joined by "_"; without a group, the whole match. They
-    are for the sample's name (None takes the reader's), and for the columns `group` and `label`.
+    A name is the matched groups joined by "_", without groups the whole match: the sample's (None
+    takes the reader's), or in the columns `group` and `label`.
     """
 
     sample: str | None = None

@@ -1,7 +1,5 @@
 """The readers by format."""
 
-from __future__ import annotations
-
 from datasets.readers.bruker_flex import BrukerFlexReader
 from datasets.readers.imzml import ImzmlReader
 from datasets.readers.mzml import MzmlReader

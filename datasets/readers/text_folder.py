@@ -1,7 +1,5 @@
 """A folder of text files of two columns: the axis and the intensities; a file is a scan."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +25,8 @@ SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 class TextReader(RawReader):
     """Text files of two numbers a line, separated by blanks, tab, comma or semicolon.
 
-    Lines that begin with ``#``, ``%``, ``;`` or ``//`` are comments; one line of column names, none
-    of them a number, may stand before the numbers. A file is a scan, and a sample unless
-    --sample-from says otherwise.
+    ``#``, ``%``, ``;``, ``//`` begin comments; one line of column names, no numbers, may come
+    first. A file is a scan, and a sample unless --sample-from says otherwise.
     """
 
     expected = f"text file ({', '.join('*' + suffix for suffix in SUFFIXES)})"

@@ -1,7 +1,5 @@
 """Tables (CSV, Parquet, XLSX) row by row, and wide tables of one scan per row."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import re
@@ -36,9 +34,8 @@ SCAN = "scan"
 def read_rows(path: Path) -> Rows:
     """Yield the number and the cells of each row that is not blank, the header first.
 
-    ``path`` ends in .csv, .tsv, .tab, .txt, .parquet, .pq, or .xlsx (its first sheet). CohortError
-    where it is missing or damaged, a row's length is not the header's, or a column's name is
-    repeated or empty.
+    ``path`` ends in .csv, .tsv, .tab, .txt, .parquet, .pq, or .xlsx (first sheet). CohortError
+    where it is missing or damaged, a row is not as long as the header, or a name repeated or empty.
     """
     require_file(path)
     kind = path.suffix.lower()
@@ -165,8 +162,6 @@ class WideTableReader(RawReader):
 
 
 class _Columns:
-    """Roles of a table's columns."""
-
     def __init__(self, header: Sequence[str], sample_column: str, where: str) -> None:
         matched = [(index, POINT.fullmatch(name)) for index, name in enumerate(header)]
         self.points = [index for index, match in matched if match]
@@ -193,7 +188,6 @@ class _Columns:
         self.others = others
 
     def scan(self, cells: Sequence[Any], where: str) -> RawScan:
-        """A row as a scan."""
         sample_id = cell_text(cells[self.sample])
         if not sample_id:
             raise CohortError(f"{where} names no sample")

@@ -17,8 +17,6 @@ the peaks stand where the scan's calibration error puts them, and the counts are
 noise). The axis is even in sqrt(m/z), as the flight time of an ion is proportional to it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -130,9 +128,8 @@ def count_plates(n_samples: int) -> int:
 def log_likelihood_ratios(patients: Patients) -> dict[str, NDArray[np.float64]]:
     """Give log p(observed | case) - log p(observed | control) of each patient, float [N].
 
-    A Gaussian value u with unit variance and mean 0 in controls, e in cases, has the ratio e * (u -
-    e / 2); a missing value is missing whatever the label, and counts 0. `spectra` is of the latent
-    amplitudes of the disease peaks, without the noise of measuring them.
+    A Gaussian u of unit variance, mean 0 in controls, e in cases, has the ratio e * (u - e / 2); a
+    missing value counts 0. `spectra` is of the disease peaks' latent amplitudes, not measured.
     """
     covariates = np.zeros(len(patients.case))
     for name, effect in BLOOD_VALUE_EFFECTS.items():
@@ -196,10 +193,9 @@ def _draw_covariates(case: NDArray[np.bool_], rng: np.random.Generator) -> pd.Da
 
 @dataclass(frozen=True)
 class PeakList:
-    """The peaks that a cohort has.
+    """A cohort's peaks: true m/z, ascending, float [P]; median heights in counts at a gain of 1.
 
-    ``mz`` are true positions, ascending, float [P]; ``height`` medians in counts at a gain of 1;
-    ``disease`` which of them carry the disease, in the order of the disease effects, int [8].
+    ``disease`` are those that carry the disease, in the order of the disease effects, int [8].
     """
 
     mz: NDArray[np.float64]
@@ -239,8 +235,8 @@ def render_scans(
 ) -> Iterator[NDArray[np.float32]]:
     """Render scans in blocks, so that a large cohort needs little memory.
 
-    Yields ion counts, float32 [block, L], in the order of `scan_patient`, int [N_scans], the row of
-    the patient of each scan; ``axis`` is m/z, float [L].
+    Yields ion counts, float32 [block, L], in the order of `scan_patient`, int [N_scans], the
+    patient's row of each scan; ``axis`` is m/z, float [L].
     """
     n_plates = count_plates(len(patients.case))
     log_height = _patient_log_heights(patients, peaks, rng)  # [N, P]

@@ -1,7 +1,5 @@
 """The built-in cohort: simulated serum MALDI-TOF spectra with covariates and known truth."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid
@@ -53,8 +51,8 @@ class DiseasePeak:
 class SimulatedCohort:
     """A simulated cohort's folder and the truth about it.
 
-    ``peaks`` are the true m/z of all peaks, ``ceilings`` the best possible AUROC from `covariates`,
-    `spectra` and `both`, ``classes`` the labels, negative class first.
+    ``peaks`` are the m/z of all peaks, ``ceilings`` the best AUROC from `covariates`, `spectra` and
+    `both`, ``classes`` the labels, negative class first.
     """
 
     root: Path

@@ -1,7 +1,5 @@
 """Folds: each sample is tested once, and no group is separated."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,8 +64,7 @@ class Folds:
     ) -> np.ndarray:
         """The split that tests one fold; training and validation are drawn of the others by group.
 
-        ``val_share`` of the other samples is for validation; the other arguments, the result and
-        the errors are those of :func:`datasets.splits.make_split`.
+        ``val_share`` of them is for validation; see :func:`datasets.splits.make_split`.
         """
         rest = self.number_of != number
         split = np.full(len(rest), "test", dtype="<U5")

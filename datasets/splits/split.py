@@ -1,7 +1,5 @@
 """Train, validation and test splits that share no group: drawn, hashed, written and read."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -44,12 +42,9 @@ def make_split(
 ) -> np.ndarray:
     """A stratified split, "train", "val" or "test" [N]; see :func:`stratified_group_split`.
 
-    Args:
-        targets: Class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T].
-        groups: Groups, [N].
-        fractions: Parts of the samples for training, validation and test; each above 0, sum 1.
-        seed: Of the draw.
-        class_names: For the CohortError where the groups cannot give every split every class.
+    ``targets`` are class numbers, int [N]; labels (0 or 1), int [N, T]; or values, float [N, T];
+    ``groups`` are [N]; ``fractions``, each above 0, sum 1, are for training, validation and test.
+    CohortError, which names classes, where the groups cannot give every split every class.
     """
     shares = check_fractions(fractions)
     drawn = stratified_group_split(targets, groups, SUBSETS, shares, seed, class_names)

@@ -1,7 +1,5 @@
 """Transforms that change the axis: a part of it, or other points on it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -28,10 +26,7 @@ def require_axis(name: str, axis: np.ndarray | None, scans: np.ndarray) -> np.nd
 
 
 class Crop:
-    """Keep the points between two positions on the axis, in its unit, both included.
-
-    None keeps that end.
-    """
+    """Keep the points between two positions on the axis, both included; None keeps that end."""
 
     def __init__(self, low: float | None = None, high: float | None = None) -> None:
         if low is None and high is None:
@@ -84,10 +79,9 @@ class Crop:
 class Resample:
     """Resample scans to evenly spaced points, from the axis's first to its last.
 
-    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Where the new points are
-    closer than the old ones, values are interpolated linearly. Where they are farther apart, each
-    is the mean of the interpolated line over its half-steps: peaks between the points are not lost,
-    and their areas stay.
+    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Points closer than the old
+    ones are interpolated linearly; of those farther apart each is the mean of the interpolated line
+    over its half-steps: no peak is lost, and areas stay.
     """
 
     def __init__(self, points: int | None = None, step: float | None = None) -> None:

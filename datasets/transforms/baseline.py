@@ -3,8 +3,6 @@
 Two points are always on a straight line: scans of fewer than three are nothing but baseline.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from datasets.errors import UsageError
@@ -28,7 +26,6 @@ class _Windowed:
 
     @property
     def outside_text(self) -> str:
-        """Message on scans shorter than the window."""
         told = "are shorter than the window of {} points; give a smaller {}"
         return Message(told, self.window, self.setting)
 
@@ -155,9 +152,8 @@ def _continue_ends(scans: np.ndarray, width: int) -> np.ndarray:
 class SavitzkyGolay(_Windowed):
     """Savitzky-Golay smoothing: each point from a polynomial fitted to the points around it.
 
-    ``window`` is odd, about the width of a peak in points: wider ones flatten it. ``order`` is the
-    polynomial's. Beyond its ends a scan continues at its end point. Source: Savitzky and Golay
-    1964, Analytical Chemistry 36(8), 1627-1639.
+    ``window`` is odd, about a peak's width in points: wider ones flatten it. A scan continues at
+    its end points. Source: Savitzky and Golay 1964, Analytical Chemistry 36(8), 1627-1639.
     """
 
     setting = "savgol.window"

@@ -109,8 +109,7 @@ class Compose:
 
         ``spectra``, [N_scans, L], are read a chunk at a time; ``rows`` are the training scans, [n],
         None for all; some transforms need ``axis``, [L]. UsageError where there is no scan to learn
-        from, a transform does not suit the axis, or one returns another number of points than it
-        declared.
+        from, a transform does not suit the axis, or one returns more or fewer points than declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
@@ -223,7 +222,6 @@ class _Seen:
 
     @property
     def constant(self) -> float:
-        """The share of points that never vary."""
         return float(np.mean(self.low == self.high))
 
 

@@ -58,9 +58,9 @@ class Log1p(_NonNegative):
 class TIC(_NeedsSignal):
     """Total ion current: divide a scan by its mean absolute intensity; one without signal stays.
 
-    The mean instead of the sum, so that values stay around 1 for any L (Deininger et al. 2011,
-    Analytical and Bioanalytical Chemistry 401, 167-181); the absolute value keeps the divisor away
-    from zero after a baseline subtraction.
+    Not by the sum, so that values stay around 1 for any L (Deininger et al. 2011, Analytical and
+    Bioanalytical Chemistry 401, 167-181); without the absolute value the divisor could be near zero
+    after a baseline subtraction.
     """
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
@@ -136,9 +136,8 @@ def _divide(scans: np.ndarray, divisor: np.ndarray) -> np.ndarray:
 class Standardize:
     """Each point of the axis to mean 0 and standard deviation 1 over the training scans.
 
-    ``min_std`` bounds a point's standard deviation from below, as a part of the root mean square of
-    all points' standard deviations, so that a nearly constant point is not amplified. ``mean`` and
-    ``std`` are float32 [L], None until fitted.
+    ``min_std``, relative to all points' root mean square deviation, keeps a nearly constant point
+    from being amplified. ``mean`` and ``std`` are float32 [L], None until fitted.
     """
 
     def __init__(self, min_std: float = 0.01) -> None:

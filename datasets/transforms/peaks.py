@@ -83,8 +83,7 @@ class Align:
     less than half the distance of neighbouring peaks, or they are confused. ``reference`` has
     positions in the axis's unit; None learns those that the share ``min_frequency`` of the training
     scans show. ``warp`` is ``linear`` (an offset and a stretch) or ``quadratic``, in the axis
-    (``scale="linear"``) or in its square root (``"sqrt"``), to which a time of flight is
-    proportional.
+    (``scale="linear"``) or in its square root (``"sqrt"``), proportional to a time of flight.
     """
 
     def __init__(

@@ -37,10 +37,7 @@ def audit_cohort(
     max_scans: int | None = None,
     out_of_domain: Sequence[OutOfDomain] = (),
 ) -> list[Finding]:
-    """Audit a configuration's cohort; what it accepts is marked.
-
-    ``split`` is of each sample, str [N]; ``max_scans`` about how many scans to look at.
-    """
+    """Audit a cohort and its ``split``, str [N]; what the configuration accepts is marked."""
     found = audit(cohort, split, config.data.label, config.data.group, max_scans)
     found = sort_by_level([*found, *check_transforms(out_of_domain)])
     return accept(found, config.audit.accept)
@@ -73,14 +70,7 @@ def read_audit(folder: Path) -> list[Finding]:
 
 
 def audit_summary(findings: Sequence[Finding]) -> str:
-    """Number of findings of each level.
-
-    Example:
-        >>> audit_summary([Finding("order", "warn", 0.9, "It does.")])
-        '1 warning'
-        >>> audit_summary([])
-        'nothing found'
-    """
+    """Number of findings of each level."""
     levels = [found.level for found in findings]
     told = [counted(levels.count(lv), NOUNS[lv]) for lv in LEVELS if lv in levels]
     return ", ".join(told) or "nothing found"
@@ -106,12 +96,7 @@ def audit_table(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def finding_number(found: Finding) -> str:
-    """A finding's number as text: a count, a share, or an AUROC with its bounds.
-
-    Example:
-        >>> finding_number(Finding("order", "warn", 0.9, "It does.", (0.8, 0.97)))
-        '0.90 (0.80 to 0.97)'
-    """
+    """A finding's number: a count, a share, or an AUROC with bounds, "0.90 (0.80 to 0.97)"."""
     if found.interval is None:
         return f"{found.number:.3g}" if found.number % 1 else f"{found.number:.0f}"
     low, high = found.interval

@@ -36,14 +36,12 @@ if TYPE_CHECKING:
 class TestAnalysis:
     """Analysis of the test set; a part is empty or None where it does not apply or was not wanted.
 
-    Attributes:
-        decisions: The positive class, each class against the rest, or each label -> operating
-            points, the configured one first.
-        explained: One set of the predicted class, or one for each label or value.
-        scan_weights: Of each sample's real scans, N of [S_i].
-        gate: By how much the covariates move the spectra's vector, relative to its length, [N].
-        heads: Logits of the spectra's and of the covariates' auxiliary head, [N, C] each.
-        embedding: [N, E].
+    ``decisions`` are, for the positive class, each class against the rest, or each label, its
+    operating points, the configured one first. ``explained`` has one set of the predicted class, or
+    one for each label or value. ``scan_weights`` are of each sample's real scans, N of [S_i];
+    ``gate`` tells by how much the covariates move the spectra's vector, relative to its length,
+    [N]; ``heads`` are logits of the spectra's and of the covariates' auxiliary head, [N, C] each;
+    ``embedding`` is [N, E].
     """
 
     __test__ = False  # pytest takes a class of such a name for tests
@@ -119,15 +117,7 @@ def as_plain(
 
 
 def about_methods(figures: Sequence[Mapping[str, Interval]], task: str) -> list[Message]:
-    """One sentence per method for intervals that are not by bootstrap.
-
-    ``figures`` are of each model: metric -> figure.
-
-    Example:
-        >>> few = Interval(1.0, 0.63, 1.0, 50, "clopper_pearson")
-        >>> about_methods([{"recall": few}], "binary")[0].partition(",")[0]
-        '95% intervals of recall: Clopper and Pearson (1934)'
-    """
+    """One sentence per method for the intervals of each model that are not by bootstrap."""
     exact, too_few = (_names(figures, method) for method in (CLOPPER_PEARSON, TOO_FEW))
     told = []
     if exact:
@@ -176,15 +166,10 @@ def about_refitted(epochs: int) -> str:
 class Outcome:
     """A run that was trained, validated and tested.
 
-    Attributes:
-        results: ``val`` and ``test`` -> metric name -> value.
-        intervals: Of the test metrics; empty where none are wanted.
-        outputs: Of ``val`` and ``test``.
-        weights: Those that were tested, by name.
-        parameters: Number of trainable ones.
-        audit: The gravest first.
-        selected_test: After a refit, the test metrics of the weights that were selected before.
-        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs.
+    ``results`` and ``outputs`` are of ``val`` and ``test``, ``intervals`` of the test metrics,
+    empty where none are wanted. ``weights`` names the tested ones; ``parameters`` counts trainable
+    ones. ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
+    the weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
     """
 
     run_dir: Path

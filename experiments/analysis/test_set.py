@@ -99,14 +99,6 @@ def decide(
 
     Returns what is decided on -> its operating points, the configured rule's first; and the
     calibration. A regression has neither, nor have weights that diverged (logits not finite).
-
-    Example:
-        >>> from experiments.config import ThresholdConfig
-        >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.5]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 0, 1, 1]), list("abcd"), {})
-        >>> found, _ = decide({"val": outputs, "test": outputs}, ["no", "yes"], ThresholdConfig())
-        >>> found["yes"][0].name, round(found["yes"][0].threshold, 2)
-        ('youden', 0.32)
     """
     val, test = outputs["val"], outputs["test"]
     whole = all(bool(torch.isfinite(subset.logits).all()) for subset in (val, test))

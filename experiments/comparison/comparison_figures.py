@@ -1,7 +1,5 @@
 """Figures of several models side by side, each from plain numbers or from their outputs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,9 +32,6 @@ SYMBOLS = ("circle", "square", "diamond", "cross")
 
 # Class or label -> model -> scores [N] and who is positive, bool [N].
 Ranked = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-
-
-# -- metrics ----------------------------------------------------------------------------------
 
 
 def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]) -> go.Figure:
@@ -93,9 +88,6 @@ def _with_interval(found: Interval) -> dict[str, Any]:
         ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
         told["error_y"] = {"symmetric": False, "color": "grey", "thickness": 1.5, **ends}
     return told
-
-
-# -- rankings ---------------------------------------------------------------------------------
 
 
 def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> Ranked:
@@ -171,9 +163,6 @@ def _curves(
     return figure, defined
 
 
-# -- values -----------------------------------------------------------------------------------
-
-
 def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """Of a regression: one panel per target, one point per sample and model."""
     figure, places = _panels(list(names), CURVES_HEIGHT)
@@ -196,9 +185,6 @@ def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[st
     figure.update_xaxes(title_text="true")
     figure.update_yaxes(title_text="predicted")
     return figure
-
-
-# -- what they share --------------------------------------------------------------------------
 
 
 def _panels(titles: Sequence[str], height: int) -> tuple[go.Figure, dict[str, dict[str, int]]]:

@@ -122,9 +122,6 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     return table.astype({"parameters": "Int64"})  # whole, also where some are unknown
 
 
-# -- the page ---------------------------------------------------------------------------------
-
-
 def _sections(comparison: RunComparison) -> list[Section]:
     runs, metrics = comparison.runs, comparison.metrics
     names = [run.name for run in runs]
@@ -322,12 +319,7 @@ def metric_row(comparison: RunComparison, metric: str) -> Row:
 
 
 def p_or_too_few(test: DeLong | McNemar, p_value: float) -> str:
-    """A test's p-value, or that there are too few samples for one.
-
-    Example:
-        >>> p_or_too_few(DeLong(0.9, 0.8, 0.1), math.nan), p_or_too_few(DeLong(), math.nan)
-        ('too few samples', 'undefined')
-    """
+    """A test's p-value ("undefined" where NaN), or "too few samples" for one."""
     areas_known = isinstance(test, DeLong) and not math.isnan(test.difference)
     return TOO_FEW_TEXT if areas_known and math.isnan(p_value) else p_text(p_value)
 

@@ -38,9 +38,8 @@ def compare_families(
 ) -> int:
     """Run what is not finished yet, then write and print the table.
 
-    ``families`` is a YAML file: family -> its ``model.params``; ``models`` of it are run, by
-    default all. The table goes to ``out``, by default ``<runs_dir>/<exp_name>-families.md``.
-    Returns the exit code.
+    ``families`` is a YAML file: family -> its ``model.params``; ``models`` of it (all) are run. The
+    table goes to ``out``, by default ``<runs_dir>/<exp_name>-families.md``. Returns the exit code.
     """
     chosen = choose_families(families, models)
     configs = plan(source, overrides, chosen, seeds, vary_cohort)
@@ -95,10 +94,7 @@ def plan(
 
 
 def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
-    """Run what is not finished yet.
-
-    Returns the exit code if a signal stopped a run, else None.
-    """
+    """Run what is not finished yet; the exit code if a signal stopped a run, else None."""
     return run_planned(list(configs.values()), lambda config: config.model.name)
 
 

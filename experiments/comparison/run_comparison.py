@@ -4,8 +4,6 @@ The other runs are compared with the first one that is named. It is chosen befor
 are seen; to pick the best on the test set would overstate its lead.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,16 +35,13 @@ RESAMPLES = 1000
 class RunComparison:
     """The result of a comparison.
 
-    Attributes:
-        runs: In the order in which they were named, with the outputs of the shared samples.
-        tested: How many samples each run was tested on.
-        recomputed: Whether the test sets differ, so that all figures are of the shared samples.
-        metrics: All that any of the runs was asked for; the task's where there are none.
-        differences: For each run from the second on: metric -> its figure minus the first's.
-        delong: Likewise, tests of the areas under the ROC curves; none unless of two classes.
-        mcnemar: Likewise, of who is right about what; none unless of classes.
-        groups: How many groups the shared samples are of.
-        notes: What a reader has to know; ``warnings`` cast doubt on the comparison.
+    ``runs`` are in the order in which they were named, with the outputs of the shared samples, of
+    ``groups`` groups; ``tested`` counts the samples of each run's own test set. If those differ,
+    all figures are ``recomputed`` on the shared samples. ``metrics`` are all that any of the runs
+    was asked for; the task's where there are none. For each run from the second on, ``differences``
+    are metric -> its figure minus the first's, ``delong`` tests of the areas under the ROC curves
+    (of two classes), ``mcnemar`` of who is right about what (of classes). A reader has to know the
+    ``notes``; ``warnings`` cast doubt on the comparison.
     """
 
     runs: list[FinishedRun]
@@ -130,9 +125,6 @@ def compare_runs(
     return replace(comparison, notes=_notes(comparison))
 
 
-# -- what can be compared ---------------------------------------------------------------------
-
-
 def _check_tasks(runs: Sequence[FinishedRun]) -> None:
     first = runs[0]
     for run in runs[1:]:
@@ -187,9 +179,6 @@ def _on_shared_samples(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     return taken
 
 
-# -- figures and tests ------------------------------------------------------------------------
-
-
 def _delong_tests(runs: Sequence[FinishedRun], groups: Sequence[str]) -> list[DeLong]:
     first, *others = (run.outputs for run in runs)
     if first.task != "binary":
@@ -208,9 +197,6 @@ def _mcnemar_tests(runs: Sequence[FinishedRun]) -> list[McNemar]:
         return []
     first, *others = (run.outputs.predicted == run.outputs.target for run in runs)
     return [mcnemar_test(other, first) for other in others]
-
-
-# -- notes and warnings ----------------------------------------------------------------------
 
 
 def _notes(comparison: RunComparison) -> list[str]:

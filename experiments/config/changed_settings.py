@@ -1,7 +1,5 @@
 """Which settings a continued run may change: honoured, or refused in one line."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,10 +85,7 @@ def with_training_settings(settings: dict[str, Any], saved: Mapping[str, Any]) -
 
 
 def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """The settings that differ, but for those that only find the run.
-
-    A setting that one of them lacks (of another version) is passed over.
-    """
+    """The settings that differ, but for those that only find the run or that one of them lacks."""
     found = []
     sections = {key.rpartition(".")[0] for key in setting_keys()}
     for key in setting_keys():
@@ -130,12 +125,7 @@ def refuse_without_effect(changes: Sequence[Change], run_dir: Path, ended: str) 
 
 
 def describe_changes(changes: Iterable[Change]) -> str:
-    """One line on what a continued run does otherwise from now on.
-
-    Example:
-        >>> describe_changes([Change("optimizer.lr", 0.01, 1e-05)])
-        'continued with optimizer.lr 1e-05 (before: 0.01)'
-    """
+    """One line on changed settings: "continued with optimizer.lr 1e-05 (before: 0.01)"."""
     return f"continued with {', '.join(change.told('before: {}') for change in changes)}"
 
 

@@ -1,7 +1,5 @@
 """What sections of a configuration are made of, and what the names in them stand for."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import json
@@ -175,13 +173,9 @@ RENAMED = {"interrupts": "graceful_shutdown", "data_parallel": "distributed_trai
 
 
 def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
-    """Find what a name stands for: a key of ``known`` (objects or dotted paths), or a dotted path.
+    """What a name stands for: a key of ``known`` (objects or dotted paths), or a dotted path.
 
     ``key`` is the configuration key it came from, for the error.
-
-    Example:
-        >>> find_named("collections.Counter", {}, "model.name").__name__
-        'Counter'
     """
     found = known.get(name, name)
     if not isinstance(found, str):
@@ -217,12 +211,7 @@ def parameter_types(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def alternatives(wanted: Any) -> list[Any]:
-    """The types of a union, without their constraints.
-
-    Example:
-        >>> alternatives(Annotated[int, "positive"] | str | None)
-        [<class 'int'>, <class 'str'>, <class 'NoneType'>]
-    """
+    """The types of a union, without their constraints."""
     origin = get_origin(wanted)
     if origin is Annotated:
         return alternatives(get_args(wanted)[0])
@@ -301,14 +290,7 @@ Entry = str | ComponentConfig | Mapping[str, Any]
 
 
 def metric_name(entry: Entry) -> str:
-    """What a metric is called in logs, tables and pages: the last part of a dotted path.
-
-    Example:
-        >>> metric_name("auroc"), metric_name("my_package.scores.net_benefit")
-        ('auroc', 'net_benefit')
-        >>> metric_name("recall_at_fpr@0.05")
-        'recall_at_fpr@0.05'
-    """
+    """What a metric is called in logs, tables and pages: the last part of a dotted path."""
     name = split_entry(entry)[0]
     return name.rpartition(".")[2] if is_path(name) else name
 

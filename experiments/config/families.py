@@ -1,7 +1,5 @@
 """Model families and their parameters, as comparisons train them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """From a configuration to metrics: names of the engine's, and those of the user's own."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -261,12 +261,7 @@ class LogConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration.
-
-    Example:
-        >>> Config.model_validate({"optimizer": {"lr": 1e-3}}).optimizer.name
-        'adamw'
-    """
+    """A whole configuration."""
 
     exp_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")] = "experiment"
     runs_dir: Place = Path("runs")
@@ -406,10 +401,6 @@ def default_loss(
     it is ``bce``, of values ``mse``; with auxiliary heads the same on each of them too, and spectra
     against covariates where the model projects both. ``params`` are of the main and auxiliary
     terms, or ``terms`` themselves.
-
-    Example:
-        >>> default_loss("regression", False, {})
-        ('mse', {})
     """
     params = dict(params)
     if "terms" in params:

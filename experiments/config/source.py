@@ -1,7 +1,5 @@
 """From a name, a file and the command line to a checked configuration."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import types
@@ -101,14 +99,7 @@ def config_names() -> list[str]:
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set ``a.b.c`` in nested dictionaries.
-
-    Example:
-        >>> values = {"trainer": {"max_epochs": 3}}
-        >>> set_key(values, "trainer.batch_size", 8)
-        >>> values
-        {'trainer': {'max_epochs': 3, 'batch_size': 8}}
-    """
+    """Set ``a.b.c`` in nested dictionaries."""
     *sections, last = key.split(".")
     for section in sections:
         inner = values.get(section)
@@ -171,12 +162,7 @@ def _keys(location: Sequence[int | str], values: Any) -> list[str]:
 
 
 def shorten(text: str, longest: int) -> str:
-    """The text, or its beginning where it is longer.
-
-    Example:
-        >>> shorten("abcdefgh", 6)
-        'abc...'
-    """
+    """The text, or its beginning and "..." where it is longer."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
@@ -245,11 +231,7 @@ NULLS = ("null", "Null", "NULL")
 def typed(value: Any, wanted: Any, key: str = "") -> Any:
     """Turn what was written into plain values, by the type that its key has.
 
-    ``wanted`` is a type as it is annotated; Any takes what was written by its looks.
-
-    Example:
-        >>> typed({"a": Written(10, "010")}, dict[str, str]), typed([Written(10, "010")], Any)
-        ({'a': '010'}, [10])
+    ``wanted`` is a type as it is annotated; by Any 010 is 10, by str it is "010".
     """
     kinds = alternatives(wanted)
     if isinstance(value, Written):
@@ -269,14 +251,7 @@ def typed(value: Any, wanted: Any, key: str = "") -> Any:
 
 
 def read_override(text: str, wanted: Any, key: str) -> Any:
-    """Read a value of the command line; a key of text alone takes it as it stands.
-
-    ``text`` is YAML, unless ``wanted`` is text. Returns what :func:`typed` takes.
-
-    Example:
-        >>> read_override("a #1: b", str, "--data.group"), read_override("2", int, "--seed")
-        ('a #1: b', Written(value=2, text='2'))
-    """
+    """Read a value of the command line, for :func:`typed`; YAML unless ``wanted`` is text."""
     kinds = set(alternatives(wanted))
     if kinds <= {*TEXTS, types.NoneType} and not text.lstrip().startswith(('"', "'")):
         is_null = types.NoneType in kinds and text in NULLS

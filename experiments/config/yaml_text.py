@@ -1,7 +1,5 @@
 """YAML 1.2's core schema: 3e-4 is a number, 010 is 10; ``no``, 12:30 and 2024-01-15 are text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -97,22 +95,12 @@ for _tag in (NULL_TAG, BOOL_TAG, INT_TAG, FLOAT_TAG):
 
 
 def read_yaml(text: str, source: str) -> Any:
-    """Parse YAML (or JSON, which is YAML too).
-
-    Example:
-        >>> read_yaml("{lr: 3e-4, fold: 010, labels: {yes: 1, no: 0}}", "here")
-        {'lr': 0.0003, 'fold': 10, 'labels': {'yes': 1, 'no': 0}}
-    """
+    """Parse YAML (or JSON, which is YAML too); 3e-4 is a number, 010 is 10, yes and no are text."""
     return _load(text, source, CoreLoader)
 
 
 def read_written(text: str, source: str) -> Any:
-    """Parse YAML like :func:`read_yaml`; what does not look like text is :class:`Written`.
-
-    Example:
-        >>> read_written("{group: 010}", "here")
-        {'group': Written(value=10, text='010')}
-    """
+    """Parse YAML like :func:`read_yaml`; what does not look like text is :class:`Written`."""
     return _load(text, source, WrittenLoader)
 
 
@@ -129,12 +117,5 @@ def _load(text: str, source: str, loader: type[CoreLoader]) -> Any:
 
 
 def write_yaml(value: Any) -> str:
-    """Write plain types as YAML that :func:`read_yaml` reads back to the same.
-
-    Example:
-        >>> print(write_yaml({"a": "1e-3", "b": 1e-3, "c": "no"}), end="")
-        a: '1e-3'
-        b: 0.001
-        c: no
-    """
+    """Write plain types as YAML that :func:`read_yaml` reads back to the same."""
     return yaml.dump(value, Dumper=CoreDumper, sort_keys=False, allow_unicode=True)

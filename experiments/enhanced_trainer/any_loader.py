@@ -1,7 +1,5 @@
 """Loaders of the user's own: what they yield, made into the batches that the engine takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -31,16 +29,8 @@ class AnyLoader:
     without names the samples are numbered in the loader's order. Whole-number labels [B] are
     classes, [B, T] labels that are there or not; floating point ones are values to regress.
 
-    Attributes:
-        task: Once it is known, targets are made what its losses take.
-        num_classes: Once it is known, classes beyond it are refused.
-        scaler: Of a regression: values are yielded standardised by it; None leaves their units.
-
-    Example:
-        >>> spectra, tabular = torch.ones(2, 3, 4), torch.zeros(2, 1)
-        >>> loader = AnyLoader([(spectra, None, tabular, [0, 1])], "train_loader")
-        >>> [(batch.mask.shape, batch.target.tolist(), batch.sample_id) for batch in loader]
-        [(torch.Size([2, 3]), [0, 1], ['0', '1'])]
+    Once known, ``task`` makes targets what its losses take, and ``num_classes`` refuses classes
+    beyond it. By ``scaler`` the values of a regression are standardised; None leaves their units.
     """
 
     def __init__(self, loader: Any, name: str) -> None:
@@ -110,10 +100,9 @@ class AnyLoader:
 
 
 def to_batch(item: Any, where: str, seen: int = 0, task: str | None = None) -> Any:
-    """Make a batch of what a loader yielded.
+    """Make a batch of what a loader yielded; errors name ``where`` it comes from.
 
-    Errors name ``where`` it comes from. Samples without names are numbered from ``seen`` on. The
-    targets of a known regression become float64 [B, T].
+    Samples without names are numbered from ``seen`` on. Values to regress become float64 [B, T].
     """
     if all(hasattr(item, part) for part in BATCH_PARTS):
         if task != "regression":

@@ -110,10 +110,7 @@ def build_default_trainer(
 
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
-    """Write a model's weights, and ``others`` of plain types; missing folders are made.
-
-    A file that stood there is replaced when the new one is whole.
-    """
+    """Write a model's weights, and ``others`` of plain types, atomically; make missing folders."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,10 +192,7 @@ ZEROS_AND_ONES = (
 
 @dataclass(frozen=True)
 class LearningTask:
-    """A task, its loss (the model's own, where it brings one), and the monitored metric.
-
-    ``outputs`` is the width of the logits.
-    """
+    """A task, its loss (perhaps the model's own), the monitored metric, and the logits' width."""
 
     name: str
     outputs: int
@@ -211,11 +205,10 @@ class LearningTask:
 def find_task(
     model: nn.Module, loader: AnyLoader, device: torch.device, task: str | None = None
 ) -> LearningTask:
-    """Find out what a model is to learn, on a loader's first batch.
+    """Find out what a model is to learn, on a loader's first batch, unless ``task`` says it.
 
     Classes long [B] make a classification, labels [B, T] (0 or 1) one of several labels, floating
-    point values a regression; ``task`` overrides that. From then on the loader yields its targets
-    as that task wants them.
+    point values a regression. From then on the loader yields its targets as that task wants them.
     """
     if task is not None and task not in TASKS:
         raise UsageError(f"task: '{task}' is unknown{nearest(task, TASKS)}")

@@ -1,7 +1,5 @@
 """The results of an evaluation, or of several models compared: arrays, files and pages."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -193,11 +191,6 @@ def summarise_model(model: nn.Module) -> dict[str, Any]:
     """Count parameters; one that several modules share is counted once, in the first of them.
 
     ``size_mb`` is of parameters and buffers, in 10^6 bytes; ``modules`` are those at the top.
-
-    Example:
-        >>> summary = summarise_model(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)))
-        >>> summary["parameters"], summary["modules"]["0"]["parameters"]
-        (13, 9)
     """
     modules: dict[str, dict[str, int]] = {}
     for name, parameter in model.named_parameters():
@@ -224,9 +217,9 @@ def compare(
 ) -> tuple[pd.DataFrame, dict[str, EpochOutputs]]:
     """Measure several models in the same way.
 
-    Returns one row per model: its name, the ``loss`` (:func:`common_loss`), the metrics, its size
-    and the ``seconds`` that measuring took; of two classes also ``delong_p``, of the difference in
-    AUROC from the best model's. And each model's outputs.
+    Returns their outputs, and one row per model: its name, the ``loss`` (:func:`common_loss`), the
+    metrics, its size, the ``seconds`` it took and, of two classes, ``delong_p`` of the difference
+    in AUROC from the best.
     """
     if not models:
         raise UsageError("compare_models: there is no model to compare")

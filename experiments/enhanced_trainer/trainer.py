@@ -84,13 +84,10 @@ class EnhancedTrainer:
             ``pca_analysis.html`` and ``attention_analysis.html``.
         task: ``binary``, ``multiclass``, ``multilabel`` or ``regression``, if not to be inferred.
         class_names: Of the classes, labels or targets; these and the following are for the pages.
-        axis: Where each point of a scan is, [L].
-        axis_name: What that is, such as ``m/z`` or ``cm-1``.
+        axis: Where each point of a scan is, [L], as ``axis_name`` says (``m/z``, ``cm-1``).
 
-    Attributes:
-        trainer: The last training's engine.
-        history: The last training's, or the loaded model's.
-        run_dir: Where the files are, None before there are any.
+    ``trainer`` is the last training's engine, ``history`` its or the loaded model's; ``run_dir`` is
+    None before there are files.
     """
 
     def __init__(
@@ -130,8 +127,6 @@ class EnhancedTrainer:
         self._log: RunLog | None = None
         self._said_why_no_images = False
 
-    # -- training ---------------------------------------------------------------------------
-
     def train(
         self,
         train_loader: Any,
@@ -142,22 +137,13 @@ class EnhancedTrainer:
         *,
         handlers: Sequence[Handler] = (),
     ) -> dict[str, list[float]]:
-        """Train for so many epochs, or until the validation no longer improves.
+        """Train for at most ``epochs``, or until the validation no longer improves.
 
         It starts from the weights that the model has. Optimizer, schedule and patience begin anew,
-        and so does the folder.
-
-        Args:
-            train_loader: Yields the training batches.
-            val_loader: Yields every validation sample once.
-            epochs: At most so many.
-            early_stopping_patience: Epochs without an improvement; None trains all epochs.
-            save_best: Keep ``best_model.pt``, and end with its weights; otherwise with the last.
-            handlers: To attach, too.
-
-        Returns:
-            ``epoch`` and each metric (``train/loss``, ``val/loss``, ``val/auroc``, ``lr``, ...) ->
-            one value an epoch; NaN where it was undefined or not measured.
+        and so does the folder. ``val_loader`` yields every validation sample once. Patience None
+        trains all epochs. ``save_best`` keeps ``best_model.pt`` and ends with its weights;
+        otherwise with the last. Returns ``epoch`` and each metric (``train/loss``, ``val/loss``,
+        ``val/auroc``, ``lr``, ...) -> one value an epoch; NaN where undefined or not measured.
         """
         train, val = AnyLoader(train_loader, "train_loader"), AnyLoader(val_loader, "val_loader")
         epochs = require_whole("epochs", epochs, 1)
@@ -270,18 +256,14 @@ class EnhancedTrainer:
         self.save_model()
         _tell(f"{monitor} was undefined in every epoch: {BEST_MODEL} holds the last weights")
 
-    # -- measuring --------------------------------------------------------------------------
-
     def evaluate(self, test_loader: Any, generate_plots: bool = True) -> dict[str, Any]:
         """Measure the model, and write predictions, the report by class and pages.
 
         ``predictions.csv`` and ``classification_report.json``, ``.csv`` and ``.txt`` (but of a
         regression) go to the folder of the training, and the pages beside them. Before a training
-        there is no folder: one is made for pages, and nothing is written without them.
-
-        Returns:
-            Metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels
-            (0 or 1) or values; and ``classification_report`` (a regression has none).
+        there is no folder: one is made for pages, and nothing is written without them. Returns
+        metric -> value, NaN where undefined; ``predictions``, a list of class numbers, labels (0 or
+        1) or values; and ``classification_report`` (a regression has none).
         """
         loader = AnyLoader(test_loader, "test_loader")
         wanted = generate_plots and (self.enable_visualization or self.enable_interpretability)
@@ -310,10 +292,9 @@ class EnhancedTrainer:
         return results
 
     def eval_epoch(self, loader: Any, collect_embeddings: bool = False) -> dict[str, Any]:
-        """Measure the model; nothing is written.
+        """Measure the model, write nothing; metric -> value, NaN where undefined.
 
-        Returns metric -> value, NaN where undefined; with ``collect_embeddings`` also each sample's
-        (:meth:`CollectedSamples.arrays`).
+        ``collect_embeddings`` adds what :meth:`CollectedSamples.arrays` has of each sample.
         """
         batches, collected = AnyLoader(loader, "loader"), CollectedSamples()
         asked = (collected,) if collect_embeddings else ()
@@ -357,8 +338,6 @@ class EnhancedTrainer:
         self._generate_comparison_plots(table, outputs)
         return table
 
-    # -- pages ------------------------------------------------------------------------------
-
     def _generate_training_visualizations(self) -> None:
         """The image beside ``training_curves.html``, which the training has written."""
         assert self.run_dir is not None
@@ -399,8 +378,6 @@ class EnhancedTrainer:
         _tell(f"comparison: {', '.join(str(path) for path in written)}")
         self._say_why_no_images(reason)
 
-    # -- the model --------------------------------------------------------------------------
-
     def save_model(self, path: str | Path | None = None) -> None:
         """Write the model's weights and the history; replaces a file when the new one is whole.
 
@@ -437,8 +414,6 @@ class EnhancedTrainer:
     def get_model_summary(self) -> dict[str, Any]:
         """Parameters, trainable ones, size in MB, and by module (:func:`summarise_model`)."""
         return summarise_model(self.model)
-
-    # -- folders ----------------------------------------------------------------------------
 
     def _claim(self, name: str) -> Path:
         folder = new_run_dir(self.save_dir, name)

@@ -1,7 +1,5 @@
 """The job that torchrun started: ranks, and the store that its processes share."""
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -31,12 +29,10 @@ POLL_S = 0.05
 class LaunchContext:
     """One start of a job's processes; torchrun may start them several times (``--max-restarts``).
 
-    Attributes:
-        local_rank: Among the processes of this machine.
-        run_id: torchrun's name of the job (``--rdzv-id``).
-        memory: The job's store, usually kept by torchrun, so that it outlives the processes.
-        forgets: Whether it does not.
-        of_this_start: A part of the store that no earlier start has written to.
+    ``local_rank`` is among the processes of this machine; ``run_id`` torchrun's name of the job
+    (``--rdzv-id``). ``memory`` is the job's store, usually kept by torchrun, so that it outlives
+    the processes; if not, it ``forgets``. No earlier start has written to ``of_this_start``, a part
+    of it.
     """
 
     rank: int
@@ -121,7 +117,7 @@ def _name_of_start(memory: Any, rank: int, world_size: int) -> str:
 def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
     """The folder of the run that an earlier start of this job has begun, if any.
 
-    Without a store that outlives the processes: the newest unfinished run of a job of this name.
+    If the store ``forgets``: the newest unfinished run of a job of this name.
     """
     remembered = job.recall_run()
     if remembered is not None or not job.forgets or job.run_id == UNNAMED:

@@ -1,7 +1,5 @@
 """What a run was made with: code, packages, hardware, data."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -90,9 +88,9 @@ def installed_requirements(
 ) -> list[str]:
     """Each installed distribution as a line of a requirements file, sorted by name.
 
-    As ``pip freeze --all``: ``name==version``, ``name @ address`` with its commit or checksum
-    (PEP 610), ``-e folder`` below a comment with name and version. User names and passwords in
-    addresses are left out.
+    As ``pip freeze --all``: ``name==version``, ``name @ address`` with its commit or checksum (PEP
+    610), ``-e folder`` below a comment with name and version. User names and passwords in addresses
+    are left out.
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:

@@ -48,14 +48,11 @@ PLACES = ("host",)
 class SampleSource:
     """The samples' spectra and covariates.
 
-    Attributes:
-        spectra: Raw intensities, usually memory-mapped, [N_scans, L].
-        scan_rows: Sample -> the rows of ``spectra`` that are its scans, [S_i].
-        axis: The places of the points that a model is given, [L].
-        values: Sample -> the value of each of K ``covariates`` as text, empty where there is none.
-        feature_of: For each of the D features that a model is given the covariate it was made of.
-        scale: As of :class:`ReportInput`.
-        place: Brings raw scans onto that axis; None where they are on it.
+    ``spectra`` are raw intensities, usually memory-mapped, [N_scans, L]; ``scan_rows`` sample ->
+    its rows, [S_i]; ``axis`` the places of the points that a model is given, [L]; ``place`` brings
+    raw scans onto it (None: they are). ``values`` are sample -> those of K ``covariates`` as text,
+    empty where there is none; ``feature_of`` the covariate of each of the model's D features;
+    ``scale`` as of :class:`ReportInput`.
     """
 
     spectra: np.ndarray
@@ -73,21 +70,15 @@ class SampleSource:
 class ReportContent:
     """All that a run's page shows.
 
-    Attributes:
-        status: ``running`` while there are no test figures yet.
-        epoch: The last one that is over.
-        class_names: Of the classes, the labels or the regression's targets.
-        split: One row per subset: its name, its samples, groups and scans, and of each class or
-            label how many samples, of each value its mean and spread.
-        audit: None where nobody looked.
-        headline: The metrics that a reader asks for first -> their value on the validation set.
-        tested: The same on the test set; empty before there are any.
-        warnings: What was found in this very data; ``limits`` hold of all such figures.
-        epochs: Rows of the log with ``epoch`` and ``metrics``.
-        val: Shown where there are no outputs of the test set.
-        groups: Sample -> its group.
-        samples: None leaves the explorer out.
-        names: Further names of the user's own, which no translation touches.
+    ``status`` is ``running`` while there are no test figures yet, ``epoch`` the last one that is
+    over. ``class_names`` are of the classes, the labels or the regression's targets. ``split`` has
+    one row per subset: its name, its samples, groups and scans, and of each class or label how many
+    samples, of each value its mean and spread. ``audit`` is None where nobody looked. ``headline``
+    are the metrics that a reader asks for first -> their value on the validation set, ``tested`` on
+    the test set, empty before there are any. ``warnings`` are of this very data; ``limits`` hold of
+    all such figures. ``epochs`` are rows of the log with ``epoch`` and ``metrics``. ``val`` is
+    shown where there are no outputs of the test set; ``groups`` are sample -> group; ``samples``
+    None leaves the explorer out; ``names`` are the user's own, not translated.
     """
 
     title: str

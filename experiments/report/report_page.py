@@ -1,7 +1,5 @@
 """The run's page: ``report/index.html``, one file that needs no network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path

@@ -32,8 +32,7 @@ FEWEST_POINTS = 512
 def worst_first(outputs: EpochOutputs) -> np.ndarray:
     """The samples' numbers, the one that the model was most wrong about first, [N].
 
-    By the probability of the true class (of labels the least likely one's); by the absolute
-    error of a regression, relative to each target's spread.
+    By the true class's probability (of labels the lowest), or the error relative to the spread.
     """
     target = outputs.target.numpy()
     if outputs.task == "regression":
@@ -190,12 +189,7 @@ def outcome_payload(
 
 
 def as_script(payload: Any) -> Markup:
-    r"""JSON that can stand inside a script element.
-
-    Example:
-        >>> as_script({"name": "</script>", "threshold": float("nan")})
-        Markup('{"name":"\\u003c/script>","threshold":null}')
-    """
+    r"""JSON that can stand inside a script element; NaN becomes null."""
     text = json.dumps(as_json(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # A "<" can only stand within a string there; escaped, it can end no element. Line separators
     # are whitespace to JSON's readers, but ends of lines to some editors.

@@ -1,7 +1,5 @@
 """The named pages of a tested model (evaluation, importance, SHAP, PCA, attention), and images."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import tempfile
@@ -151,10 +149,7 @@ def _named(section: Section) -> go.Figure:
 
 
 def write_images(wanted: Mapping[Path, Sequence[go.Figure]]) -> str | None:
-    """Write figures as images; those of one file stand below each other.
-
-    Returns None, or in one line why there are no images.
-    """
+    """Write figures as images, one file's below each other; None, or in one line why not."""
     if importlib.util.find_spec("kaleido") is None:
         return "no PNG files beside the pages: they need kaleido (pip install 'scanfire[png]')"
     with tempfile.TemporaryDirectory() as scratch:

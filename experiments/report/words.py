@@ -1,7 +1,5 @@
 """The page's messages in English and in Chinese; the user's names stay as they are."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Collection
@@ -42,13 +40,6 @@ class Words:
 
     A plain text that is a whole phrase of the catalogue is a message, too, unless it is one of the
     user's ``names``.
-
-    Example:
-        >>> words = Words("zh", names=["training"])
-        >>> words.translate(Message("scan {}", 3))
-        '扫描 3'
-        >>> words.translate("validation"), words.translate("training")
-        ('验证集', 'training')
     """
 
     def __init__(self, language: str = "en", names: Collection[str] = ()) -> None:
@@ -83,8 +74,6 @@ class Words:
         elif not isinstance(value, (list, tuple)):
             return {}
         return {text: said for one in value for text, said in self.found_in(one).items()}
-
-    # -- for templates ----------------------------------------------------------------------
 
     def say(self, phrase: str, *values: object) -> Markup:
         """A phrase of the page's own with its values, as an element."""

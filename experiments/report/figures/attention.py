@@ -1,7 +1,5 @@
 """Attention weights, gates and the agreement of the modalities, drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The samples' embeddings in the plane, coloured by truth, prediction, group, plate, ..."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,12 +30,10 @@ SCALE, MISSES_SCALE = {"colorscale": "Viridis"}, {"colorscale": "RdBu_r", "cmid"
 
 @dataclass(frozen=True)
 class Colouring:
-    """One property of N samples.
+    """One property of N samples: text, object [N], or numbers, float [N].
 
-    Attributes:
-        values: Text [N], object; or numbers [N], float.
-        kinds: The different texts in the order of the legend; None of numbers.
-        around_zero: Whether numbers have two directions.
+    ``kinds`` are the different texts in the order of the legend; None of numbers, which have two
+    directions if ``around_zero``.
     """
 
     name: str
@@ -59,8 +55,7 @@ def colourings(
 ) -> list[Colouring]:
     """All that samples can be coloured by, the truth first.
 
-    Of further ``columns`` of text, one value per sample, what is the same or different for all
-    samples is left out.
+    Further ``columns`` of text are left out where all samples have the same or different ones.
     """
     further = [_by_size(*column) for column in (columns or {}).items()]
     return [*_of_the_task(outputs, names), *(one for one in further if one is not None)]
@@ -143,8 +138,7 @@ def plane_sections(
 ) -> list[Section]:
     """Sections with the samples in the plane, by principal components and by t-SNE.
 
-    ``vectors`` [N, E] are the samples' ``source`` (``embedding``), ``columns`` as of
-    :func:`colourings`.
+    ``vectors`` [N, E] are their ``source`` (``embedding``); ``columns`` as of :func:`colourings`.
     """
     samples, features = vectors.shape
     reason = ""

@@ -1,7 +1,5 @@
 """Sections, names and menus of figures, and pages of them that need no network."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,24 +26,12 @@ GUIDE = {"dash": "dot", "color": "grey"}
 
 
 def shown_name(name: object, longest: int = LONGEST_NAME) -> str:
-    """A name as a figure shows it: as text, in one line; of a long one the middle is left out.
-
-    Example:
-        >>> shown_name("<b>CRP</b> & co")
-        '&lt;b&gt;CRP&lt;/b&gt; &amp; co'
-        >>> shown_name("neutrophil-to-lymphocyte ratio", 16)
-        'neutroph…e ratio'
-    """
+    """A name as a figure shows it: escaped, in one line, a long one without its middle."""
     return _with_phrase(name, _as_text(_shortened(name, longest)))
 
 
 def shown_names(names: Iterable[object], longest: int = LONGEST_NAME) -> list[str]:
-    """Names as a figure shows them, all of them different: on an axis equal ones would be one.
-
-    Example:
-        >>> shown_names(["mass of the liver", "mass of the river"], 9)
-        ['mass…iver', 'mass…iver (2)']
-    """
+    """Names as a figure shows them, numbered where equal: on an axis equal ones would be one."""
     found: dict[str, object] = {}
     for name in names:
         short = text = _shortened(name, longest)
@@ -91,12 +77,10 @@ LEGEND_BELOW, DEFAULT_HEIGHT = 62, 450
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
+    """A part of a page, at the address ``name`` within it; the figure is ``figure-<name>``.
 
-    Attributes:
-        name: Its address within the page; the figure is ``figure-<name>``.
-        table: Rows of cells, the first the names of the columns.
-        choice: The label or value that a reader chooses to see it; empty: it is always seen.
+    The first row of ``table`` names its columns. If ``choice`` names a label or value, the section
+    is seen when a reader chooses that.
     """
 
     name: str
@@ -123,11 +107,7 @@ def choices_of(sections: Sequence[Section]) -> list[str]:
 
 
 def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
-    """Write a page of figures; it holds the plotting library and asks the network for nothing.
-
-    Raises:
-        UsageError: It cannot be written.
-    """
+    """Write a page that holds the plotting library; UsageError where it cannot be written."""
     drawn = [(s, "" if s.figure is None else figure_div(s.name, s.figure)) for s in sections]
     template = page_template(TEMPLATES / "figures.html.j2")
     text = template.render(

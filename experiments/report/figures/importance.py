@@ -34,10 +34,8 @@ UNCLEAR, UNCLEAR_COLOUR = "no clear direction", "#999999"
 class Feature:
     """A covariate or a region of the spectrum, over the explained samples.
 
-    Attributes:
-        attributions: What it adds to the explained score, [N].
-        values: As the model was given them, of a region the mean intensity, [N].
-        share: By :meth:`Attributions.share`.
+    ``attributions``, [N], add to the explained score; ``values``, [N], are as the model was given
+    them, of a region the mean intensity; ``share`` is by :meth:`Attributions.share`.
     """
 
     name: str
@@ -54,15 +52,11 @@ class Feature:
 
 @dataclass(frozen=True)
 class Attributions:
-    """The explained samples' attributions in one sense.
+    """The explained samples' attributions to the outputs ``target``, long [N], in one sense.
 
     Of the log-odds of two classes all speak for the second one, whichever was explained.
-
-    Attributes:
-        target: The explained outputs, long [N].
-        points: Each sample's sum over its scans, [N, L].
-        covariates: [N, D].
-        change: What they add up to, f(x) - f(baseline), [N]; None where they do not.
+    ``points``, [N, L], are summed over a sample's scans; ``covariates`` are [N, D]; ``change``,
+    [N], is what they add up to, f(x) - f(baseline); None where they do not.
     """
 
     what: str
@@ -210,12 +204,7 @@ def spectrum_section(
 
 
 def share_text(share: float, digits: int) -> str:
-    """A share in percent; one that rounds to zero has no sign.
-
-    Example:
-        >>> share_text(-0.0001, 0), share_text(-0.12, 0)
-        ('0%', '-12%')
-    """
+    """A share in percent; one that rounds to zero has no sign."""
     return f"{round(share, digits + 2) + 0.0:.{digits}%}"
 
 
@@ -337,8 +326,7 @@ def summary_sections(
 ) -> list[Section]:
     """Sections with a point for each sample and feature, and with the features' means.
 
-    ``what`` was explained, ``values`` names its attributions (``SHAP value``), ``note`` says how
-    they were made.
+    ``values`` names the attributions to ``what`` (``SHAP value``), ``note`` how they were made.
     """
     if not features:
         return [Section("summary", "No features", text="No features were explained.")]

@@ -1,7 +1,5 @@
 """Figures of predictions against truth: ranking, confusion, thresholds, reliability, residuals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

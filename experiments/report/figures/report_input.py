@@ -28,10 +28,8 @@ AXIS = "axis"
 class ExplainedInputs:
     """The explained samples as the model was given them.
 
-    Attributes:
-        scans: The mean of each sample's scans, [N, L].
-        covariates: [N, D].
-        spectrum: The samples' mean spectrum, to be drawn, [L]; ``intensity`` names its axis.
+    ``scans`` are the mean of each sample's scans, [N, L], ``covariates`` [N, D]. ``spectrum``, to
+    be drawn, is the samples' mean, [L]; ``intensity`` names its axis.
     """
 
     scans: np.ndarray
@@ -44,15 +42,12 @@ class ExplainedInputs:
 class ReportInput:
     """Tested samples, of a run or of a model at hand.
 
-    Attributes:
-        classes: The names of the C classes, labels or targets.
-        covariates: The names of the D covariates; None for their numbers.
-        axis: The place of each point of a scan, [L]; None for their numbers.
-        columns: Further properties by name, one value per sample, such as their plates.
-        inputs: None where nothing was explained.
-        scale: What one unit of each output is worth in the unit of what is predicted, [C]: the
-            standard deviation of a regression's targets; None for scores as they are.
-        drawn: The sections so far, by part of the page.
+    ``classes`` name the C classes, labels or targets, ``covariates`` D of them (None for their
+    numbers); ``axis`` has the place of each point of a scan, [L], None for their numbers;
+    ``columns`` further properties (plates), one value per sample. ``inputs`` is None where nothing
+    was explained. ``scale``, [C], is one unit of each output in the unit of what is predicted: the
+    standard deviation of a regression's targets; None for scores as they are. ``drawn`` are the
+    sections so far, by part of the page.
     """
 
     outputs: EpochOutputs

@@ -102,7 +102,6 @@ def loading_code(outcome: Outcome) -> str:
 
 
 def _about_metrics(outcome: Outcome) -> str:
-    """The positive class, the intervals, and the units of a regression."""
     about = f"{escape_markdown(outcome.about_positive())} {outcome.about_intervals()}"
     if outcome.data.scaler is not None:
         classes = outcome.data.cohort.class_names

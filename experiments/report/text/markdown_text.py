@@ -29,24 +29,12 @@ SHORTEST_FENCE = 3
 
 
 def escape_markdown(text: object) -> str:
-    r"""A text that a Markdown reader shows as it is, in one line.
-
-    Example:
-        >>> print(escape_markdown("CRP_max|mg*L"))
-        CRP\_max\|mg\*L
-    """
+    r"""A text that a Markdown reader shows as it is, in one line."""
     return CONTROL.sub(r"\\\1", " ".join(str(text).split()))
 
 
 def fenced(text: str, language: str) -> str:
-    """A block of code, behind a fence longer than any in the text itself.
-
-    Example:
-        >>> print(fenced("a: 1", "yaml"))
-        ```yaml
-        a: 1
-        ```
-    """
+    """A block of code, behind a fence longer than any in the text itself."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(SHORTEST_FENCE, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
@@ -85,20 +73,7 @@ def class_figures(outputs: EpochOutputs, class_names: Sequence[str]) -> pd.DataF
 
 
 def class_table(outputs: EpochOutputs, class_names: Sequence[str]) -> str:
-    """:func:`class_figures` as a Markdown table.
-
-    Example:
-        >>> import torch
-        >>> logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-        >>> outputs = EpochOutputs(logits, torch.tensor([0, 1, 1]), ["a", "b", "c"], {})
-        >>> print(class_table(outputs, ["control", "case"]))
-        | class | precision | recall | F1 | support |
-        |---|---|---|---|---|
-        | control | 0.5000 | 1.0000 | 0.6667 | 1 |
-        | case | 1.0000 | 0.5000 | 0.6667 | 2 |
-        | macro average | 0.7500 | 0.7500 | 0.6667 | 3 |
-        | weighted average | 0.8333 | 0.6667 | 0.6667 | 3 |
-    """
+    """:func:`class_figures` as a Markdown table."""
     table = class_figures(outputs, class_names)
     names = [*map(escape_markdown, class_names), *AVERAGES.values()]
     rows = zip(names, table[FIGURES].to_numpy(), table["support"], strict=True)
