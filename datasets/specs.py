@@ -94,5 +94,6 @@ def require_range(
     if not _is_number(value) or not low <= value < high or (open_low and value == low):
         bounds = f"{'above' if open_low else 'at least'} {low:g}"
         bounds += "" if math.isinf(high) else f" and below {high:g}"
-        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
+        number = "finite number" if value in (math.inf, -math.inf) else "number"
+        raise UsageError(f"{what}: a {number} {bounds} was expected, not {value!r}")
     return float(value)
