@@ -63,7 +63,8 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
     """A finite number from ``low`` to ``high``, or a UsageError; ``what`` is its full name."""
     if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
-        raise UsageError(f"{what}: a number{_bounds(low, high)} was expected, not {value!r}")
+        wanted = f"{_number(value)}{_bounds(low, high)}"
+        raise UsageError(f"{what}: {wanted} was expected, not {value!r}")
     return float(value)
 
 
@@ -81,6 +82,10 @@ def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
     return str(value)
 
 
+def _number(value: object) -> str:
+    return "a number" if not _is_number(value) or math.isfinite(value) else "a finite number"
+
+
 def _bounds(low: float, high: float) -> str:
     if math.isinf(high):
         return "" if math.isinf(low) else f" at least {low:g}"
@@ -94,6 +99,5 @@ def require_range(
     if not _is_number(value) or not low <= value < high or (open_low and value == low):
         bounds = f"{'above' if open_low else 'at least'} {low:g}"
         bounds += "" if math.isinf(high) else f" and below {high:g}"
-        number = "finite number" if value in (math.inf, -math.inf) else "number"
-        raise UsageError(f"{what}: a {number} {bounds} was expected, not {value!r}")
+        raise UsageError(f"{what}: {_number(value)} {bounds} was expected, not {value!r}")
     return float(value)
