@@ -63,8 +63,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def require_number(what: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
     """A finite number from ``low`` to ``high``, or a UsageError; ``what`` is its full name."""
     if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
-        wanted = f"{_number(value)}{_bounds(low, high)}"
-        raise UsageError(f"{what}: {wanted} was expected, not {value!r}")
+        raise UsageError(f"{what}: a number{_bounds(low, high)} was expected, not {value!r}")
     return float(value)
 
 
@@ -82,10 +81,6 @@ def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
     return str(value)
 
 
-def _number(value: object) -> str:
-    return "a number" if not _is_number(value) or math.isfinite(value) else "a finite number"
-
-
 def _bounds(low: float, high: float) -> str:
     if math.isinf(high):
         return "" if math.isinf(low) else f" at least {low:g}"
@@ -99,5 +94,5 @@ def require_range(
     if not _is_number(value) or not low <= value < high or (open_low and value == low):
         bounds = f"{'above' if open_low else 'at least'} {low:g}"
         bounds += "" if math.isinf(high) else f" and below {high:g}"
-        raise UsageError(f"{what}: {_number(value)} {bounds} was expected, not {value!r}")
+        raise UsageError(f"{what}: a number {bounds} was expected, not {value!r}")
     return float(value)

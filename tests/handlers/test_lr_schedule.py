@@ -305,7 +305,6 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
         ),
         ({"min_lr": "1e-5"}, "lr_schedule.min_lr"),
         ({"factor": 1.0}, "lr_schedule.factor: a number above 0 and below 1"),
-        ({"min_lr": float("inf")}, "lr_schedule.min_lr: a finite number at least 0 was expected"),
         ({"pct_start": 0.0}, "lr_schedule.pct_start"),
         ({"mode": "least"}, "lr_schedule.mode"),
         (
