@@ -66,10 +66,12 @@ def _rounded(value: float, like: str) -> str:
 
 def leaderboard_rows(found: Leaderboard) -> list[tuple[str, str, str]]:
     """Model, validation and test (with interval) of the network and each baseline."""
-    return [
-        (title_of(entry.name), figure_text(entry.val), with_bounds(entry.test))
+    network, *others = (
+        (entry.name, figure_text(entry.val), with_bounds(entry.test))
         for entry in (found.network, *found.baselines)
-    ]
+    )
+    # The network may be called as a baseline is: late_fusion.
+    return [network, *((title_of(name), *figures) for name, *figures in others)]
 
 
 def about_leaderboard(found: Leaderboard) -> Message:
