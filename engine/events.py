@@ -120,7 +120,8 @@ class OrderedEngine(Engine):
         **kwargs: Any,
     ) -> RemovableEventHandle:
         """Attach a handler in its phase; ``phase`` overrides the declared one."""
-        if not hasattr(event_name, "filter"):  # events joined by |: Ignite adds one by one
+        if not isinstance(event_name, str) and not hasattr(event_name, "filter"):
+            # Events joined by |: Ignite adds one by one.
             for single in event_name:
                 self.add_event_handler(single, handler, *args, phase=phase, **kwargs)
             return RemovableEventHandle(event_name, handler, self)

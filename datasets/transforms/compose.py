@@ -109,17 +109,19 @@ class Compose:
 
         ``spectra``, [N_scans, L], are read a chunk at a time; ``rows`` are the training scans, [n],
         None for all; some transforms need ``axis``, [L]. UsageError where there is no scan to learn
-        from, a transform does not suit the axis, or one returns more or fewer points than declared.
+        from, a transform does not suit the axis, one that learns has no state that can be saved,
+        or one returns NaN or another number of points than it declared.
         """
         rows = np.arange(len(spectra)) if rows is None else np.sort(rows)
         if axis is not None:
             self.bind(axis)
         for number, transform in enumerate(self.transforms):
-            if _learns(transform):
+            if hasattr(transform, "fit"):
                 before = Compose(self.transforms[:number])
                 transform.fit(map(before, iterate_chunks(spectra, rows)))
+                _check_state(transform)
         for one in iterate_chunks(spectra, rows[:1]):
-            self._check_lengths(one)
+            self._check_results(one)
         return self
 
     def describe(self) -> list[str]:
@@ -131,7 +133,7 @@ class Compose:
             lines.append(Message(told, len(self.axis), len(self._axes[0]), *ends))
         return lines
 
-    def _check_lengths(self, scans: np.ndarray) -> None:
+    def _check_results(self, scans: np.ndarray) -> None:
         for transform, axis in zip(self.transforms, self._axes[1:], strict=False):
             before, scans = scans.shape[-1], transform(scans)
             if scans.shape[-1] != len(axis):
@@ -139,6 +141,9 @@ class Compose:
                     f"transform {type(transform).__name__} leaves {scans.shape[-1]} points of "
                     f"{before}, but says {len(axis)}; its set_axis has to return the axis it leaves"
                 )
+            if not np.isfinite(scans).all():
+                name = type(transform).__name__
+                raise UsageError(f"transform {name} makes NaN or infinite values of a scan")
 
     def state_dict(self) -> dict[str, Any]:
         """The transforms' names, their states in order, and the axis."""
@@ -168,6 +173,19 @@ class Compose:
 
 def _learns(transform: object) -> bool:
     return all(hasattr(transform, name) for name in LEARNED)
+
+
+def _check_state(transform: object) -> None:
+    """Refuse a fitted transform whose state cannot be saved."""
+    name = f"transform {type(transform).__name__}"
+    if not _learns(transform):
+        raise UsageError(f"{name} has fit: it needs state_dict and load_state_dict, too")
+    for key, value in transform.state_dict().items():  # type: ignore[attr-defined]
+        if isinstance(value, np.ndarray | np.generic):
+            raise UsageError(
+                f"{name}: its state '{key}' is of NumPy; a state holds tensors (torch.from_numpy) "
+                "and plain Python values"
+            )
 
 
 def short_name(transform: object) -> str:

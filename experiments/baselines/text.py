@@ -66,10 +66,10 @@ def _rounded(value: float, like: str) -> str:
 
 def leaderboard_rows(found: Leaderboard) -> list[tuple[str, str, str]]:
     """Model, validation and test (with interval) of the network and each baseline."""
-    return [
-        (title_of(entry.name), figure_text(entry.val), with_bounds(entry.test))
-        for entry in (found.network, *found.baselines)
-    ]
+    # The network may be called as a baseline is: late_fusion.
+    entries = [(found.network.name, found.network)]
+    entries += [(title_of(entry.name), entry) for entry in found.baselines]
+    return [(name, figure_text(entry.val), with_bounds(entry.test)) for name, entry in entries]
 
 
 def about_leaderboard(found: Leaderboard) -> Message:

@@ -194,11 +194,20 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # the module is there, and something it imports is not: its own bug
-        raise UsageError(f"{key}: no module '{error.name}' to import '{name}' from") from error
-    if not hasattr(module, attribute):
-        public = [n for n in vars(module) if not n.startswith("_")]
         raise UsageError(
-            f"{key}: module '{module_name}' has no '{attribute}'{nearest(attribute, public)}"
+            f"{key}: no module '{error.name}' to import '{name}' from, in this folder or on "
+            "PYTHONPATH"
+        ) from error
+    if not hasattr(module, attribute):
+        package = module_name.partition(".")[0]
+        public = [
+            n
+            for n, value in vars(module).items()
+            if not n.startswith("_") and str(getattr(value, "__module__", "")).startswith(package)
+        ]
+        raise UsageError(
+            f"{key}: module '{module_name}' ({module.__file__}) has no '{attribute}'"
+            f"{nearest(attribute, public)}"
         )
     return getattr(module, attribute)
 

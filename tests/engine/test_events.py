@@ -72,6 +72,11 @@ def test_joined_events_and_the_decorator_form_work(engine):
     assert seen == ["STARTED", "COMPLETED"]
 
 
+def test_an_unknown_event_is_named(engine):
+    with pytest.raises(ValueError, match="EPOCH_DONE"):
+        engine.add_event_handler("EPOCH_DONE", print)
+
+
 def test_attaching_while_the_event_fires_runs_no_handler_twice(engine):
     seen: list[str] = []
 

@@ -122,6 +122,45 @@ def test_a_transform_of_undeclared_length_is_named():
     assert transforms(spectra()).shape == (200, transforms.spec_len)
 
 
+class Centre:
+    """Subtracts the mean training scan, kept as NumPy's array."""
+
+    mean: np.ndarray
+
+    def fit(self, chunks) -> None:
+        self.mean = np.concatenate(list(chunks)).mean(axis=0)
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        return scans - self.mean
+
+
+class CentreWithState(Centre):
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state) -> None:
+        self.mean = state["mean"]
+
+
+def test_a_fitted_transform_without_a_state_is_refused():
+    with pytest.raises(UsageError, match="Centre has fit: it needs state_dict and load_state_dict"):
+        make_transforms([Centre]).fit(spectra())
+
+
+def test_a_state_of_numpy_is_refused():
+    with pytest.raises(UsageError, match="CentreWithState: its state 'mean' is of NumPy; a state"):
+        make_transforms([CentreWithState]).fit(spectra())
+
+
+def test_a_transform_that_makes_nan_is_named():
+    class Nowhere:
+        def __call__(self, scans: np.ndarray) -> np.ndarray:
+            return np.full_like(scans, np.nan)
+
+    with pytest.raises(UsageError, match="transform Nowhere makes NaN or infinite values"):
+        make_transforms(["tic", Nowhere]).fit(spectra(), axis=make_axis(30))
+
+
 def test_names_and_instances_make_the_same():
     scans, axis = spectra(points=101), make_axis(101)
     by_hand = Compose([SNIP(7), TIC(), Sqrt(), Crop(high=1500), Standardize()]).fit(

@@ -72,6 +72,14 @@ def test_the_network_stands_first_and_the_verdict_last() -> None:
     assert lines[-1].startswith("verdict: tft does not beat")
 
 
+def test_a_network_called_as_a_baseline_keeps_its_own_name() -> None:
+    network, best = (replace(entry, name="late_fusion") for entry in (NETWORK, BEST))
+    both = replace(BOARD, network=network, baselines=[best])
+    first, second = leaderboard_lines(both)[1:3]
+    assert first.startswith("late_fusion ")
+    assert second.startswith("late fusion ")
+
+
 def test_without_resamples_it_is_not_the_samples_that_are_too_few() -> None:
     board = replace(BOARD, difference=Interval(-0.0287))
     assert board.outcome == "untested"

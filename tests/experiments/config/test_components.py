@@ -27,6 +27,15 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, message):
         find_named(name, MODELS, "model.name")
 
 
+def test_a_wrong_name_is_told_the_file_and_what_it_defines(tmp_path, monkeypatch):
+    (tmp_path / "mine_alone.py").write_text("import math\nfrom torch import nn\nclass Mine: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"mine_alone\.py\) has no 'Yours' \(choices: Mine\)"):
+        find_named("mine_alone.Yours", {}, "model.name")
+    with pytest.raises(UsageError, match="in this folder or on PYTHONPATH"):
+        find_named("mine_nowhere.Mine", {}, "model.name")
+
+
 def test_a_modules_own_import_error_is_not_blamed_on_the_user(tmp_path, monkeypatch):
     (tmp_path / "broken_module.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -74,7 +74,7 @@ def test_names_of_the_engine_stay_names():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (f"{OWN}.net_benfit", r"metrics\.0: module '.*' has no 'net_benfit'; did you mean 'net_b"),
+        (f"{OWN}.net_benfit", r"metrics\.0: module .* has no 'net_benfit'; did you mean 'net_b"),
         ("no_such_package.metric", r"metrics\.0: no module 'no_such_package' to import"),
         (f"{OWN}.NOT_CALLABLE", r"metrics\.0: a metric must be a function .*, not 3"),
         (f"{OWN}.no_number", r"metrics\.0: metric 'no_number' must return one number, not Tensor"),
