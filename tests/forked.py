@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 
 OUT, ERR = "out.txt", "err.txt"
+# With a GPU, a backward pass (of another test) leaves threads, after which no fork can train.
+CONTEXT: BaseContext = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
 
 
 def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any) -> BaseProcess:
@@ -23,9 +26,9 @@ def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any)
         work: A function of a module.
         *arguments: Given to it.
     """
-    # With a GPU, a backward pass (of another test) leaves threads, after which no fork can train.
-    method = "spawn" if torch.cuda.is_available() else "fork"
-    process = multiprocessing.get_context(method).Process(
+    for name in (OUT, ERR):
+        (folder / name).write_text("")
+    process: BaseProcess = CONTEXT.Process(  # type: ignore[attr-defined]
         target=_be_command, args=(folder, work, arguments)
     )
     process.start()
@@ -35,7 +38,7 @@ def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any)
 def _be_command(folder: Path, work: Callable[..., int | None], arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
     for stream, name in (("stdout", OUT), ("stderr", ERR)):
-        file = open(name, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+        file = open(name, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         # Processes that this one starts write there, too.
         number = getattr(sys, f"__{stream}__").fileno()
         os.dup2(file.fileno(), number)
