@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from torch.distributed.run import main as torchrun
 
 from engine.checkpointing import load_checkpoint
@@ -28,6 +27,7 @@ from tests.forked import ERR, OUT, start_forked
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 TOGETHER = ["--standalone", "--nproc_per_node=2"]
 # torchrun then forks its processes, which need not import everything anew.
 FORKED = ["--run-path", "--start-method=fork"]
@@ -106,8 +106,7 @@ def start(folder):
 def run_as_a_person(*arguments: str, folder: Path) -> None:
     """Run by two processes, each started by the command line."""
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *TOGETHER]
-        + [RUN_SCRIPT, "small.yaml", *arguments],
+        [*TORCHRUN, *TOGETHER, RUN_SCRIPT, "small.yaml", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
