@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from models import classical
-
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 # No examples: the index, and where each part of the system is.
@@ -60,17 +58,13 @@ def run_console(text: str) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, few_trees):
     """A folder like the project's, in which a user's files may lie."""
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(ROOT))
-    # To fit and save hundreds of trees takes longer than the rest of a run.
-    for recipe in (*classical.CLASSIFIERS.values(), *classical.REGRESSORS.values()):
-        if hasattr(recipe.model, "n_estimators"):
-            monkeypatch.setattr(recipe.model, "n_estimators", 10)
     yield tmp_path
     for path in tmp_path.glob("*.py"):
         sys.modules.pop(path.stem, None)
