@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,11 @@ import torch
 
 OUT, ERR = "out.txt", "err.txt"
 # With a GPU, a backward pass (of another test) leaves threads, after which no fork can train.
-CONTEXT: BaseContext = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+CONTEXT = (
+    multiprocessing.get_context("spawn")
+    if torch.cuda.is_available()
+    else multiprocessing.get_context("fork")
+)
 
 
 def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any) -> BaseProcess:
@@ -28,9 +31,7 @@ def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any)
     """
     for name in (OUT, ERR):
         (folder / name).write_text("")
-    process: BaseProcess = CONTEXT.Process(  # type: ignore[attr-defined]
-        target=_be_command, args=(folder, work, arguments)
-    )
+    process = CONTEXT.Process(target=_be_command, args=(folder, work, arguments))
     process.start()
     return process
 
