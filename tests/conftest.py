@@ -77,6 +77,16 @@ def real_data() -> Path:
 
 
 @pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Baselines of ten trees: hundreds take longer than the rest of a small run."""
+    from models import classical
+
+    for recipe in (*classical.CLASSIFIERS.values(), *classical.REGRESSORS.values()):
+        if hasattr(recipe.model, "n_estimators"):
+            monkeypatch.setattr(recipe.model, "n_estimators", 10)
+
+
+@pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """Build a fresh trainer: the same seed gives the same weights."""
     import torch

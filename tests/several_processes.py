@@ -1,8 +1,7 @@
 """Real processes that train together over Gloo, started once for all tests that look at them.
 
 A module of work has a function ``work(folder) -> dict`` that every process calls; what it returns
-in each is what the tests look at. As a script, ``python -m tests.several_processes FOLDER`` imports
-all modules once and forks two processes, and then three.
+in each is what the tests look at. One process forks two, and then three.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from contextlib import suppress
@@ -21,7 +19,8 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.forked import ERR, OUT, start_forked
+
 # A process that waits for another in vain is to fail well before the test does.
 PATIENCE_S, LIMIT_S = 30, 150
 
@@ -48,23 +47,15 @@ def run_together(folder: Path) -> None:
     Args:
         folder: Given to it; what is left there, others may find.
     """
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tests.several_processes", str(folder)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-            "OMP_NUM_THREADS": "1",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    started = start_forked(folder, main, folder)
+    assert started.pid is not None
     try:
-        told, _ = started.communicate(timeout=LIMIT_S)
+        started.join(LIMIT_S)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
+        started.join()
+    told = "".join((folder / name).read_text() for name in (OUT, ERR))
     missing = [
         f"{module} of rank {rank} of {world_size}"
         for world_size, modules in WORK.items()
@@ -91,8 +82,8 @@ def _file(folder: Path, world_size: int, module: str, rank: int) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Fork the processes."""
-    torch.set_num_threads(1)
+    """Fork the processes, in a group of their own."""
+    os.setpgid(0, 0)
     works = {name: importlib.import_module(name).work for name in WORK_OF_TWO}
     for world_size, modules in WORK.items():
         (folder / f"of-{world_size}").mkdir()
@@ -127,7 +118,3 @@ def _be_one(rank: int, world_size: int, folder: Path, works: dict[str, Any]) -> 
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -58,7 +58,7 @@ def run_console(text: str) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, few_trees):
     """A folder like the project's, in which a user's files may lie."""
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)

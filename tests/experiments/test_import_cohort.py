@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,11 +17,13 @@ import pytest
 import yaml
 
 from datasets.cohort import Cohort
+from datasets.importing.raw_import import RawImport
 from experiments.config import load_config
 from experiments.import_cohort import main
 from experiments.run import main as run_main
 from experiments.runs import Experiment
 from tests.datasets.readers.raw_files import Spectrum, write_bruker, write_mzml, write_wide_csv
+from tests.forked import start_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 AXIS = ["--axis", "2000:20000:3"]
@@ -193,14 +194,11 @@ def test_progress_is_shown_to_whom_watches_and_to_no_file(wide, tmp_path, monkey
 
 # Kills
 
-# The command line, with checkpoints so often that a small import is killed in its midst.
-OFTEN = """
-import sys
-from datasets.importing.raw_import import RawImport
-from experiments.import_cohort import main
-RawImport.__init__.__defaults__ = (0.02,)
-sys.exit(main(sys.argv[1:]))
-"""
+
+def import_often(arguments: list[str]) -> int:
+    """The command line, with checkpoints so often that a small import is killed in its midst."""
+    RawImport.__init__.__defaults__ = (0.02,)  # type: ignore[misc]
+    return main(arguments)
 
 
 @pytest.mark.slow
@@ -212,13 +210,14 @@ def test_a_killed_import_goes_on_and_ends_with_the_same_bytes(tmp_path, capsys):
         rows = [(f"S{part}_{row}", *rng.integers(0, 99, 500)) for row in range(200)]
         write_wide_csv(raw / f"{part:02d}.csv", range(500), rows)
     arguments = ["--format", "csv", "--axis", "0:500:2"]
-    command = [sys.executable, "-c", OFTEN, str(raw), str(tmp_path / "a" / "out"), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT)
+    words = [str(raw), str(tmp_path / "a" / "out"), *arguments]
+    process = start_forked(tmp_path, import_often, words)
     progress = tmp_path / "a" / "out.partial" / "progress.json"
-    while not progress.exists() and process.poll() is None:
+    while not progress.exists() and process.is_alive():
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "a" / "out").exists()
     assert main([str(raw), str(tmp_path / "a" / "out"), *arguments]) == 0
     assert "resuming the interrupted import" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Runs by several processes, as a person starts them: ``torchrun experiments/run.py``."""
+"""Runs by several processes: ``torchrun experiments/run.py``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from torch.distributed.run import main as torchrun
 
 from engine.checkpointing import load_checkpoint
 from engine.reporting import read_log
@@ -21,10 +23,14 @@ from experiments.launch import PEER_LOST_CODE
 from experiments.run import main
 from experiments.runs import Experiment
 from tests.experiments.test_run import RUN_SCRIPT
+from tests.forked import ERR, OUT, start_forked
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
-TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+TOGETHER = ["--standalone", "--nproc_per_node=2"]
+# torchrun then forks its processes, which need not import everything anew.
+FORKED = ["--run-path", "--start-method=fork"]
 LIMIT_S = 120
 
 # Handlers that the configurations below name; a run finds modules of the folder it is started in.
@@ -72,27 +78,43 @@ class Slow:
 
 
 @pytest.fixture
-def start(settings, tmp_path):
-    """Start a run by two processes; more of the configuration comes by name."""
+def folder(settings, tmp_path):
+    """Holds the configuration and the handlers; more of the configuration comes by name."""
     settings["report"]["enabled"] = False
     settings["loss"] = {"name": "cross_entropy"}  # a mean over samples, however they are batched
     settings["trainer"].update(batch_size=8, max_epochs=3)
     (tmp_path / "small.yaml").write_text(write_yaml(settings))
     (tmp_path / "accidents.py").write_text(ACCIDENTS)
+    return tmp_path
 
-    def start_run(*arguments: str, torchrun: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        # Files, not pipes: nobody reads while the run goes on.
-        with open(tmp_path / "out.txt", "w") as out, open(tmp_path / "err.txt", "w") as err:
-            return subprocess.Popen(
-                [*TOGETHER, *torchrun, RUN_SCRIPT, "small.yaml", *arguments],
-                cwd=tmp_path,
-                stdout=out,
-                stderr=err,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-            )
 
-    return start_run
+@pytest.fixture
+def start(folder):
+    """Start a run by two processes, which are forked."""
+    started = []
+
+    def start_run(*arguments: str, options: tuple[str, ...] = ()) -> BaseProcess:
+        words = [*TOGETHER, *FORKED, *options, RUN_SCRIPT, "small.yaml", *arguments]
+        started.append(start_forked(folder, torchrun, words))
+        return started[-1]
+
+    yield start_run
+    for process in started:
+        process.kill()
+
+
+def run_as_a_person(*arguments: str, folder: Path) -> None:
+    """Run by two processes, each started by the command line."""
+    done = subprocess.run(
+        [*TORCHRUN, *TOGETHER, RUN_SCRIPT, "small.yaml", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def epochs_of(run_dir: Path) -> dict[int, dict[str, Any]]:
@@ -117,16 +139,17 @@ def test_two_processes_survive_a_kill_and_a_signal(start, settings, tmp_path, ca
     endless += ["--checkpoint.monitor", "val/auroc"]  # and so without averaged weights
 
     # A killed process ends the other, which hangs; torchrun starts both again and they go on.
-    run = start(*endless, torchrun=("--max-restarts=1",))
+    run = start(*endless, options=("--max-restarts=1",))
     deadline = time.monotonic() + LIMIT_S
     while not (run_dir / "log.jsonl").exists() or 3 not in epochs_of(run_dir):
-        assert time.monotonic() < deadline, (tmp_path / "err.txt").read_text()
-        assert run.poll() is None, (tmp_path / "err.txt").read_text()
+        assert time.monotonic() < deadline, (tmp_path / ERR).read_text()
+        assert run.is_alive(), (tmp_path / ERR).read_text()
         time.sleep(0.1)
     # A signal to torchrun ends both after the same optimizer step.
-    run.send_signal(signal.SIGTERM)
-    run.wait(LIMIT_S)
-    out, err = (tmp_path / "out.txt").read_text(), (tmp_path / "err.txt").read_text()
+    assert run.pid is not None
+    os.kill(run.pid, signal.SIGTERM)
+    run.join(LIMIT_S)
+    out, err = (tmp_path / OUT).read_text(), (tmp_path / ERR).read_text()
     assert (tmp_path / "killed.txt").exists()
     assert (tmp_path / "start-0-rank-0.txt").read_text() == str(PEER_LOST_CODE)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -160,8 +183,8 @@ def test_two_processes_survive_a_kill_and_a_signal(start, settings, tmp_path, ca
     # Processes that share the weights finish the run.
     epochs = stopped["iteration"] // stopped["epoch_length"] + 2
     shares = ["--trainer.processes.strategy", "fsdp", "--ema.decay", "null"]
-    resumed = start("--resume", "small", "--trainer.max_epochs", str(epochs), *shares)
-    assert resumed.wait(LIMIT_S) == 0, (tmp_path / "err.txt").read_text()
+    further = ["--resume", "small", "--trainer.max_epochs"]
+    run_as_a_person(*further, str(epochs), *shares, folder=tmp_path)
     rows = read_log(run_dir / "log.jsonl")
     assert max(epochs_of(run_dir)) == epochs
     assert rows[-1]["event"] == "run_finished"
@@ -176,16 +199,16 @@ def test_two_processes_survive_a_kill_and_a_signal(start, settings, tmp_path, ca
     # One process alone goes on with what two have saved.
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    further = ["--resume", "small", "--trainer.max_epochs", str(epochs + 1), "--ema.decay", "null"]
-    assert main(["small.yaml", *further]) == 0
+    assert main(["small.yaml", *further, str(epochs + 1), "--ema.decay", "null"]) == 0
     assert "saved by 2 processes, continued by 1" in capsys.readouterr().out
     assert sorted(epochs_of(run_dir)) == list(range(1, epochs + 2))
 
 
 def test_two_processes_report_a_users_mistake_once(start, settings, tmp_path):
     run = start("--checkpoint.monitor", "val/aurroc")
-    assert run.wait(LIMIT_S) != 0
-    err = (tmp_path / "err.txt").read_text()
+    run.join(LIMIT_S)
+    assert run.exitcode not in (None, 0)
+    err = (tmp_path / ERR).read_text()
     assert err.count("error: ") == 1
     assert "did you mean 'val/auroc'" in err
     assert len(re.findall(r"exitcode +: 2\b", err)) >= 1

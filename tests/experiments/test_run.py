@@ -23,6 +23,7 @@ from experiments.config import read_yaml, write_yaml
 from experiments.run import main
 from experiments.runs import Experiment, print_results
 from tests.experiments.config.test_source import PLAIN_FILE
+from tests.forked import ERR, OUT, start_forked
 
 RUN_SCRIPT = str(Path(__file__).resolve().parents[2] / "experiments" / "run.py")
 
@@ -245,21 +246,18 @@ def assert_resume_auto_finishes(config_file, run_dir, least):
 
 @pytest.mark.slow
 def test_a_run_ended_by_sigterm_is_resumed(config_file, settings, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, RUN_SCRIPT, str(config_file), "--trainer.max_epochs", "1000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if re.match(r"epoch +2/", line):
-            process.send_signal(signal.SIGTERM)
-            break
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
+    process = start_forked(tmp_path, main, [str(config_file), "--trainer.max_epochs", "1000"])
+    assert process.pid is not None
+    try:
+        while not re.search(r"^epoch +2/", (tmp_path / OUT).read_text(), re.MULTILINE):
+            process.join(0.02)
+            assert process.is_alive(), (tmp_path / ERR).read_text()
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(60)
+    finally:
+        process.kill()
+    out, err = (tmp_path / OUT).read_text(), (tmp_path / ERR).read_text()
+    assert process.exitcode == 143, err
     assert "Traceback" not in err
     assert "to continue: --resume" in out
     assert_resume_auto_finishes(config_file, Path(settings["runs_dir"]) / "small", 6)  # two epochs

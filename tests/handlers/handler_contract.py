@@ -1,13 +1,8 @@
-"""One set-up for every handler, alone on a trainer; as a script it continues runs in a new process.
-
-``python -m tests.handlers.handler_contract FOLDER NAME ...`` restores each run of the folder from
-its checkpoint, trains it to its end and saves what came out.
-"""
+"""One set-up for every handler, alone on a trainer."""
 
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +88,9 @@ def finish(trainer: Trainer, handler: Any) -> dict[str, Any]:
     return outcome(trainer)
 
 
-def main(folder: Path, names: list[str]) -> None:
-    """Continue each run from its checkpoint."""
-    torch.set_num_threads(1)
+def continue_runs(folder: Path, names: list[str]) -> None:
+    """Restore each run of the folder from its checkpoint, train to its end, save the outcome."""
     for name in names:
         trainer, handler = build(name, folder / name / "cut", seed=99)
         trainer.restore(load_checkpoint(folder / name / "cut.pt")["states"])
         torch.save(finish(trainer, handler), folder / name / "resumed.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])

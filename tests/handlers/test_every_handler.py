@@ -18,7 +18,8 @@ from engine.checkpointing import save_checkpoint
 from engine.events import Phase
 from experiments.config import construct, find_named
 from handlers import HANDLERS
-from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, finish
+from tests.forked import ERR, start_forked
+from tests.handlers.handler_contract import EPOCHS, NEEDS_PACKAGE, build, continue_runs, finish
 from tests.made_once import made_once
 from tests.tiny_problem import TinyLoader
 
@@ -63,16 +64,10 @@ def cut_and_resume(folder: Path) -> None:
 
             with pytest.raises(KeyboardInterrupt):
                 finish(trainer, handler)
-        subprocess.run(
-            [sys.executable, "-m", "tests.handlers.handler_contract", str(folder), *names],
-            check=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-                "OMP_NUM_THREADS": "1",
-            },
-            timeout=120,
-        )
+        process = start_forked(folder, continue_runs, folder, names)
+        process.join(120)
+        process.kill()
+        assert process.exitcode == 0, (folder / ERR).read_text()
     finally:
         os.chdir(former)
 

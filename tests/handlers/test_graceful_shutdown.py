@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -24,6 +23,7 @@ from handlers.graceful_shutdown import GracefulShutdown
 from handlers.lr_schedule import LRSchedule
 from handlers.run_log import RunLog
 from handlers.validation import Validation
+from tests.forked import CONTEXT
 from tests.tiny_problem import TinyLoader, TinyModel
 
 EPOCHS, BATCHES, VAL_BATCHES = 3, 5, 3
@@ -438,13 +438,11 @@ def run_in_a_process(folder, slow, ready, stuck):
 
 @pytest.fixture(scope="module")
 def start():
-    """Start a run in a process of its own; one server imports torch for all of them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    """Start a run in a process of its own."""
 
     def start_process(folder, slow=None, stuck=False):
-        ready = context.Event()
-        process = context.Process(target=run_in_a_process, args=(folder, slow, ready, stuck))
+        ready = CONTEXT.Event()
+        process = CONTEXT.Process(target=run_in_a_process, args=(folder, slow, ready, stuck))
         process.start()
         assert ready.wait(60)
         return process

@@ -118,7 +118,7 @@ def test_intervals_of_groups_have_the_stated_coverage():
         outputs = rightly(rng.random(240) < chance)
         patients = np.repeat(np.arange(30), 8).astype(str).tolist()
         for name, groups in {"grouped": patients, "single": single(outputs)}.items():
-            found = bootstrap_intervals(outputs, groups, ["accuracy"], 200, 0.9, trial)["accuracy"]
+            found = bootstrap_intervals(outputs, groups, ["accuracy"], 100, 0.9, trial)["accuracy"]
             covered[name] += found.low <= 0.7 <= found.high
     # 0.9 within three standard errors; scan by scan it promises far too much.
     assert covered["grouped"] / trials == pytest.approx(0.9, abs=3 * math.sqrt(0.9 * 0.1 / trials))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from experiments.comparison import family_runs
 from experiments.comparison.family_runs import families_text
 from experiments.run_files import is_finished
 from models import TabularOnly
+from tests.made_once import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -54,18 +56,22 @@ def test_what_is_undefined_comes_last_and_is_said():
 FAMILIES = ["mean_linear", "tabular_only"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory, cohort_dir):
-    """A configuration of a few seconds, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("study")
-    values = {
-        "runs_dir": str(folder / "runs"),
-        "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
-        "trainer": {"max_epochs": 2, "device": "cpu"},
-        "report": {"enabled": False, "resamples": 50},
-    }
-    (folder / "small.yaml").write_text(yaml.safe_dump(values))
-    return folder
+    """A configuration of a few seconds, and its finished runs of two families and two seeds."""
+
+    def make(folder: Path) -> None:
+        values = {
+            "runs_dir": str(folder / "runs"),
+            "data": {"root": str(cohort_dir), "labels": {"control": 0, "case": 1}},
+            "trainer": {"max_epochs": 2, "device": "cpu"},
+            "report": {"enabled": False, "resamples": 50},
+            "baselines": {"enabled": False},
+        }
+        (folder / "small.yaml").write_text(yaml.safe_dump(values))
+        assert run(folder) == 0
+
+    return made_once(tmp_path_factory, "family_runs", make)
 
 
 def run(study, *more, models=FAMILIES, seeds=("0", "1")):
@@ -73,10 +79,9 @@ def run(study, *more, models=FAMILIES, seeds=("0", "1")):
     return compare.main(words)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def done(study):
-    """Two families, two seeds."""
-    assert run(study) == 0
+    """The folder of the finished runs."""
     return study / "runs"
 
 

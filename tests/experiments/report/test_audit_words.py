@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from datasets.splits import make_split
 from tests.datasets.audit.faulty_cohort import Fault, Files, write_cohort
 from tests.datasets.audit.test_audit import FAULTS, copy_scans_with_noise, sort_by_label
 from tests.experiments.report.said_in_chinese import english_left
+from tests.made_once import made_once
 
 pytestmark = pytest.mark.slow
 
 LABELS = {"control": 0, "case": 1}
 SAMPLES = 200
+FOUND = "found.pickle"
 
 
 def add_labels(files: Files) -> None:
@@ -239,9 +242,14 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    folder = tmp_path_factory.mktemp("faulty")
-    clean = simulate_cohort(folder / "clean", 11, n_samples=SAMPLES, spec_len=256, max_scans=3)
-    return audit_all(CASES, clean.root, folder)
+    def make(folder: Path) -> None:
+        clean = simulate_cohort(folder / "clean", 11, n_samples=SAMPLES, spec_len=256, max_scans=3)
+        found = audit_all(CASES, clean.root, folder)
+        (folder / FOUND).write_bytes(pickle.dumps(found))
+
+    folder = made_once(tmp_path_factory, "faulty", make)
+    found: Audited = pickle.loads((folder / FOUND).read_bytes())
+    return found
 
 
 def test_every_check_and_each_of_its_sentences_is_looked_at(audited):

@@ -133,6 +133,7 @@ def labelled_cohort(tmp_path_factory, cohort_dir) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize(
     ("task", "labels"),
     [
