@@ -30,9 +30,7 @@ def comparison_metric(config: Config, task: str) -> str:
 def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:
     """Names of models from the best on; equal values are ordered by log loss, or by r2.
 
-    Args:
-        outputs: Of each model on the same samples.
-        metric: An undefined value is the worst.
+    An undefined value is the worst.
     """
 
     def worse(name: str, by: str) -> float:

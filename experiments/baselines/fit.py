@@ -38,13 +38,8 @@ FEWEST_PROCESSES = 2
 class Baselines:
     """Fitted baselines.
 
-    Attributes:
-        task: A key of ``engine.metrics.TASKS``.
-        models: Name -> model.
-        fused: Names of the models whose logits late fusion averages: the best of each modality on
-            the validation set; empty without late fusion.
-        scaler: Of a regression's targets.
-        drawn: Number of training samples fitted to, if not all.
+    ``fused`` are those whose logits late fusion averages, the best of each modality on the
+    validation set, or none. ``drawn`` is the number of training samples fitted to, if not all.
     """
 
     task: str
@@ -61,9 +56,7 @@ class Baselines:
     def logits(self, spectra: np.ndarray, covariates: np.ndarray) -> dict[str, Tensor]:
         """Name -> logits [N, C] or [N, T], or a regression's values in the targets' units.
 
-        Args:
-            spectra: Mean transformed spectra, [N, L].
-            covariates: Encoded, [N, D].
+        ``spectra`` are mean transformed ones, [N, L]; ``covariates`` are encoded, [N, D].
         """
         inputs = {"spectra": spectra, "covariates": covariates}
         found = {
@@ -91,18 +84,10 @@ def fit_baselines(
     fused: Sequence[str] | None = None,
     started: Iterator[ClassicalModel] | None = None,
 ) -> Baselines:
-    """Fit the configured baselines, on all cores, or wait for those that were started.
+    """Fit the configured baselines, on all cores, or wait for those that were ``started``.
 
-    Args:
-        data: With its datasets.
-        settings: Which baselines, and from how many training samples on some are drawn.
-        metric: Chooses the members of late fusion on the validation set.
-        seed: Of trees, folds and drawn samples.
-        fused: Members of late fusion that were chosen before; None to choose them.
-        started: From :func:`start_baselines` with the same arguments.
-
-    Raises:
-        UsageError: A baseline does not fit the data.
+    ``metric`` chooses the members of late fusion on the validation set, unless ``fused`` has them.
+    ``started`` is from :func:`start_baselines` with the same arguments.
     """
     names, fuse = choose_names(data, settings.models)
     samples = len(_rows(data, settings, seed))
@@ -158,14 +143,9 @@ def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
 
 
 def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """The names of single models, and whether two are fused.
+    """The names of single models, and whether two are fused; all that fit if none is ``wanted``.
 
-    Args:
-        data: Has a task, and one or both modalities.
-        wanted: Names; empty for all that fit.
-
-    Raises:
-        UsageError: One does not fit the task or the modalities.
+    Raises UsageError where one does not fit the task or the modalities.
     """
     spectra, covariates = data.cohort.has_spectra, data.tab_dim > 0
     has = {"spectra": spectra, "covariates": covariates}
@@ -221,13 +201,7 @@ def _with_fusion(baselines: Baselines, data: Data, metric: str) -> Baselines:
 
 
 def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str, EpochOutputs]:
-    """Outputs of each baseline on a subset, in the cohort's order.
-
-    Args:
-        baselines: Fitted.
-        data: With its datasets.
-        subset: ``train``, ``val`` or ``test``.
-    """
+    """Outputs of each baseline on a subset, in the cohort's order."""
     dataset = data.datasets[subset]
     target = torch.from_numpy(dataset.targets)
     if data.scaler is not None:

@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model's figures.
-
-    Attributes:
-        name: Of a baseline, or of the network (``model.name``).
-        val: The chosen metric on the validation set.
-        test: The chosen metric on the test set, with its interval.
-        metrics: ``val`` and ``test`` -> metric -> value.
-    """
+    """A model's figures: its chosen metric, and ``val`` and ``test`` -> metric -> value."""
 
     name: str
     val: float
@@ -42,18 +35,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The network and the baselines on the same split.
+    """The network and the baselines on the same split, from the best on the validation set on.
 
-    Attributes:
-        metric: By which they are compared.
-        network: The trained network.
-        baselines: From the best on the validation set on.
-        difference: Of ``metric`` on the test set, the network's minus the best baseline's, with its
-            paired interval.
-        p_value: DeLong's, for AUROC of two classes with one sample per group; else NaN.
-        drawn: Number of training samples that the baselines were fitted to, if not all.
-        refitted: Whether network and baselines were fitted anew to the training and validation
-            sets before the test.
+    ``difference`` is of ``metric`` on the test set, the network's minus the best baseline's, with
+    its paired interval; ``p_value`` is DeLong's, where it applies. ``drawn`` is the number of
+    training samples that the baselines were fitted to, if not all. ``refitted``: all were fitted
+    anew to the training and validation sets before the test.
     """
 
     metric: str
@@ -113,13 +100,8 @@ def compare_with_baselines(
 ) -> Leaderboard:
     """Compare a network with its baselines, the best of which is chosen on the validation set.
 
-    Args:
-        config: Of the run: metrics, resamples, seed.
-        network: ``val`` and ``test`` -> outputs in the cohort's order.
-        baselines: ``val`` and ``test`` -> name -> outputs on the same samples.
-        groups: Of each test sample.
-        drawn: Number of training samples that the baselines were fitted to, if not all.
-        refitted: Whether all were fitted anew to the training and validation sets.
+    ``network`` has ``val`` and ``test`` -> outputs in the cohort's order, ``baselines`` likewise by
+    name; ``groups`` are of the test samples.
     """
     test = network["test"]
     metric = comparison_metric(config, test.task)

@@ -28,15 +28,9 @@ def compare_run(
 ) -> tuple[Baselines, Leaderboard, dict[str, dict[str, EpochOutputs]]]:
     """Fit the configured baselines to a run's data, and compare its network with them.
 
-    Returns also the baselines' outputs: ``val`` and ``test`` -> name -> outputs.
-
-    Args:
-        config: Of the run.
-        data: With its datasets.
-        network: ``val`` and ``test`` -> outputs in the cohort's order.
-        refitted: Of a refit: the baselines are chosen as without one, fitted anew to the training
-            and validation sets as the network is, and tested so.
-        started: Fits that began before, by the ``fitted_on`` of their data.
+    Returns also the baselines' outputs: ``val`` and ``test`` -> name -> outputs. With ``refitted``
+    data the baselines are chosen as without, then fitted anew to these as the network is, and
+    tested so. ``started`` are fits that began before, by the ``fitted_on`` of their data.
     """
     metric = comparison_metric(config, data.cohort.task)
     settings, seed, started = config.baselines, config.seed, started or {}

@@ -63,13 +63,9 @@ TRAIN = "train"
 class Data:
     """A cohort with its split, datasets and loaders.
 
-    Attributes:
-        split: ``train``, ``val`` or ``test`` for each sample, [N].
-        scaler: Of regression targets, else None.
-        loaders: One per subset, each process with its share; only training shuffles and augments.
-        out_of_domain: Values that the transforms are not made for.
-        fitted_on: The subsets that are trained on: ``train``, and of a refit ``val``.
-        tested: A line on the fold, group or batch that is the test set; else empty.
+    ``split`` is the subset of each sample, [N]; ``scaler`` is of regression targets. Each process
+    has its share of a loader; only training shuffles and augments. ``fitted_on`` is ``train``, and
+    of a refit ``val``; ``tested`` is a line on the fold that is the test set, or empty.
     """
 
     cohort: Cohort
@@ -347,7 +343,7 @@ def build_loaders(
     """Make a loader of each subset; only training shuffles and balances.
 
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
-    ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
+    ``classes`` and ``groups`` are of the training set, [N_train].
     """
     batching = config.data.batching
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"

@@ -151,11 +151,10 @@ def build_loss(
     num_classes: int,
     key: str = "loss",
 ) -> nn.Module:
-    """Build a configured loss.
+    """Build a configured loss; what is ``balanced`` in ``params`` is so by ``targets``.
 
-    ``params`` may hold what is ``balanced`` by the training part's ``targets``; ``terms`` of
-    ``weighted`` map a name to ``{name, weight, on, optional, params}``, or to the name of a loss
-    alone.
+    ``terms`` of ``weighted`` map a name to ``{name, weight, on, optional, params}``, or to the name
+    of a loss alone.
     """
     cls = find_named(name, LOSSES, f"{key}.name")
     fitting = [known for known, tasks in FITTING.items() if task in tasks]

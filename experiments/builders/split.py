@@ -29,11 +29,7 @@ CHANCE_TESTS = ("leave_one_group_out", "leave_one_batch_out")
 
 
 def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
-    """Read the split from ``file`` (``splits.csv``) if given, else draw one.
-
-    Returns:
-        ``train``, ``val`` or ``test`` for each sample, [N].
-    """
+    """The subset of each sample, [N]: from ``file`` (``splits.csv``) if given, else drawn."""
     split = settings.split
     if file is not None:
         return read_splits(

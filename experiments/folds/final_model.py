@@ -21,17 +21,10 @@ if TYPE_CHECKING:
 
 
 def refit_recommended(found: OutOfFold, folder: Path) -> str:
-    """Fit the recommended baseline to all samples, with transforms and encoder fitted to them, too.
+    """Fit the recommended baseline, transforms and encoder to all samples; returns a line on it.
 
     Writes ``baselines.skops``, ``preprocessing.pt`` and ``config.yaml``. Of a network, which is not
     trained here, only ``config.yaml``: its settings with the median number of epochs of its runs.
-
-    Args:
-        found: All predictions.
-        folder: Made here.
-
-    Returns:
-        A line on what was written.
     """
     plan, best = found.plan, found.best_first[0]
     folder.mkdir(parents=True, exist_ok=True)

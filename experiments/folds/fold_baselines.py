@@ -32,15 +32,10 @@ MOST_DRAWS = 1000
 
 
 class FoldTask(NamedTuple):
-    """What a process does in one fold.
+    """What a process does in one fold; ``metric`` chooses the members of late fusion.
 
-    Attributes:
-        config: Of the fold.
-        metric: Chooses the members of late fusion.
-        path: Of the file of predictions.
-        targets: Permuted ones, [N] or [N, T] of the cohort each.
-        shares: Of the training samples.
-        models: The baselines to fit; empty for the configured ones.
+    ``targets`` are permuted ones of the cohort, [N] or [N, T] each; ``shares`` are of the training
+    samples; ``models`` are fitted instead of the configured baselines.
     """
 
     config: Config

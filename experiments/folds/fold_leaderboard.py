@@ -64,17 +64,10 @@ class Permutations:
 class FoldLeaderboard:
     """The results of a cross-validation.
 
-    Attributes:
-        found: The predictions.
-        table: ``leaderboard.csv``: one row per model, ``recommended`` first, then by validation.
-        metrics: ``metrics.csv``: one row per model and metric.
-        folds: Model -> the chosen metric in each fold, NaN where it is undefined.
-        pooled: Model -> metric -> figure of all test samples together.
-        audit: Findings in the cohort.
-        about: Lines on the data.
-        permutations: Of the best baseline.
-        learning: ``learning_curve.csv``: ``share``, ``samples``, ``model`` and the metric of all
-            samples together.
+    ``table`` is ``leaderboard.csv``, one row per model, ``recommended`` first, then by validation;
+    ``metrics`` is ``metrics.csv``; ``learning`` is ``learning_curve.csv``, whose metric is of all
+    samples together. ``folds`` is model -> the chosen metric in each fold, NaN where undefined;
+    ``pooled`` is model -> metric -> figure of all test samples together. ``about`` is on the data.
     """
 
     found: OutOfFold
@@ -121,12 +114,9 @@ def title(found: OutOfFold, model: str) -> Message:
 def make_leaderboard(
     found: OutOfFold, metrics: Sequence[str], processes: SideBySide | None = None
 ) -> FoldLeaderboard:
-    """Measure and compare all models.
+    """Measure and compare all models; ``processes`` are for the bootstrap.
 
-    Args:
-        found: The predictions.
-        metrics: That can be computed from predictions; the chosen one is always measured.
-        processes: For the bootstrap.
+    ``metrics`` can be computed from predictions; the chosen one is always measured.
     """
     base, metric, groups = found.plan.base, found.metric, found.groups
     models = [RECOMMENDED, *found.best_first]

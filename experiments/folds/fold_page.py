@@ -40,11 +40,7 @@ MOST_CURVES = len(PALETTE)
 
 
 def write_fold_page(board: FoldLeaderboard, folder: Path) -> Path:
-    """Write ``summary.md`` and the page, one file that asks the network for nothing.
-
-    Raises:
-        UsageError: One cannot be written.
-    """
+    """Write ``summary.md`` and the page, one file that asks the network for nothing."""
     parts = fold_sections(board)
     name = f"{board.found.plan.base.exp_name}: cross-validation"
     page = write_figure_page(folder / PAGE_NAME, name, heading(board), parts)

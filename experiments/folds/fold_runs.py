@@ -65,18 +65,9 @@ def cross_validate(
 ) -> int:
     """Run what is not finished yet, then write and print what came of all; returns the exit code.
 
-    Args:
-        source: Of the configuration.
-        overrides: Keys and values.
-        count: Folds of a k-fold; None for the configuration's own split.
-        accept: Findings of the audit that do not stop a training.
-        repeats: How often a k-fold is drawn.
-        models: Families of networks; empty for the configuration's own, ``all`` for all that fit.
-        seeds: Of each network in each fold; their predictions are averaged.
-        grid: ``KEY=VALUE,VALUE``: settings of which each combination is a candidate.
-        jobs: Processes side by side.
-        permutations: Of the targets, for a test of the best baseline; 0 for none.
-        learning_curve: Whether baselines are fitted to shares of the training sets, too.
+    ``count`` is of a k-fold, None for the configuration's own split. ``models`` are families,
+    ``all`` for all that fit, empty for the configuration's own. Each combination of the ``grid``'s
+    ``KEY=VALUE,VALUE`` is a candidate. ``permutations`` of the targets test the best baseline.
     """
     plan = make_plan(source, overrides, count, repeats, models, seeds, grid)
     base = plan.base.accepting(accept)

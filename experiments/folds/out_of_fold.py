@@ -38,20 +38,13 @@ Models = Mapping[str, SavedOutputs]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """All predictions.
+    """All predictions; ``metric`` chooses and compares the models.
 
-    Attributes:
-        plan: What was run.
-        metric: By which models are chosen and compared.
-        names: Of the classes, the labels or the regression's targets.
-        val: For each fold: model -> its outputs on the validation set. Networks of several seeds
-            predict the mean of their probabilities (of a regression, of their values).
-        test: For each fold: model -> its outputs on the test set, likewise; also of
-            ``recommended``, the model that was chosen in this fold, and of each single seed.
-        chosen: For each fold, the best model on its validation set.
-        best_first: All models, by the mean over the folds' validation sets.
-        runs: Candidate, seed and number of the fold -> the run.
-        single: Network -> the names of its single seeds; empty with one seed.
+    ``val`` and ``test`` are for each fold model -> outputs; networks of several seeds predict the
+    mean of their probabilities (of a regression, of their values). ``test`` also has
+    ``recommended``, the model that was chosen in this fold, and each single seed by its name in
+    ``single``. ``best_first`` is by the mean over the folds' validation sets. ``runs`` is by
+    candidate, seed and fold.
     """
 
     plan: Plan
@@ -119,10 +112,7 @@ class OutOfFold:
 def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -> OutOfFold:
     """Read the finished runs, and choose a model in each fold.
 
-    Args:
-        plan: Its runs are finished.
-        metric: Chooses.
-        baselines: For each fold: ``val`` and ``test`` -> baseline -> outputs.
+    ``baselines`` has for each fold: ``val`` and ``test`` -> baseline -> outputs.
     """
     runs = {
         key: read_run(config.runs_dir / config.exp_name, config.exp_name)

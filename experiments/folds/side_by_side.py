@@ -26,10 +26,6 @@ class SideBySide:
 
     Each process has its share of the cores, and unless ``device`` is ``cpu`` one GPU, in turn. The
     processes start at the first work, print nothing, and end with this one.
-
-    Args:
-        jobs: How many.
-        device: Of the trainings.
     """
 
     def __init__(self, jobs: int, device: str = "cpu") -> None:
@@ -46,13 +42,9 @@ class SideBySide:
             self._pool.shutdown(cancel_futures=True)
 
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Do ``work`` on each item.
+        """Do ``work`` on each item; yields its number and its result, as they come.
 
-        Yields:
-            The number of each item, and its result, as they come.
-
-        Raises:
-            UsageError: A process died, or raised one itself.
+        Raises UsageError where a process died.
         """
         if self.jobs == 1:
             for number, item in enumerate(items):

@@ -52,11 +52,9 @@ LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
 class SavedOutputs(EpochOutputs):
     """What a run wrote of its test samples; no model is needed to measure it.
 
-    Attributes:
-        logits: Probabilities [N, C] or [N, T], or a regression's values [N, T], in double
-            precision: they are written with all their digits, logits are not written at all.
-        predicted: The decisions as written: classes long [N], labels (0 or 1) long [N, T], or
-            values [N, T].
+    ``logits`` are probabilities [N, C] or [N, T], or a regression's values [N, T], in double
+    precision. ``predicted`` are the decisions as written: classes long [N], labels (0 or 1) long
+    [N, T], or values [N, T].
     """
 
     predicted: Tensor = field(kw_only=True)
@@ -77,10 +75,9 @@ class SavedOutputs(EpochOutputs):
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
-    """Read what :func:`experiments.run_files.predictions_table` wrote.
+    """Outputs, and names of classes, labels or targets, of a ``predictions_table`` file.
 
-    The columns tell the task. Returns the outputs, and the names of the classes, the labels or the
-    regression's targets.
+    The columns tell the task.
     """
     try:
         # As text: a class may be called NA, a sample 007.
@@ -150,18 +147,11 @@ NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_
 class FinishedRun:
     """What a run left behind.
 
-    Attributes:
-        config: All settings, the derived ones too.
-        monitor: The metric that its best epoch was chosen by, the largest (mode ``max``) or the
-            smallest (``min``); ``validation`` is its value. The task's if no epoch was chosen.
-        asked_for: The metrics that the run was asked for.
-        outputs: Its test samples.
-        class_names: Of the classes, the labels or the regression's targets.
-        groups: The group of each of its samples, in all subsets.
-        subsets: ``train``, ``val`` or ``test`` of each sample.
-        parameters: Trainable ones, None where its summary is missing.
-        seconds: Spent in epochs, NaN where its log is missing (a package has none).
-        not_computed: Metrics of the user's own that cannot be computed again -> why.
+    ``config`` has the derived settings too. ``monitor`` chose the best epoch, by the largest (mode
+    ``max``) or smallest value, which is ``validation``; it is the task's if no epoch was chosen.
+    ``groups`` and ``subsets`` are of each sample. ``parameters`` are the trainable ones, None
+    without a summary; ``seconds`` are NaN without a log. ``not_computed``: metrics of the user's
+    own -> why.
     """
 
     name: str

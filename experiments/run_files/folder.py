@@ -79,10 +79,8 @@ def is_named(run_dir: Path, exp_name: str) -> bool:
 def write_config(run_dir: Path, config: Config) -> None:
     """Write ``config.yaml``, what was chosen, and ``resolved.yaml``, all that follows from it.
 
-    Where a continued run changes ``config.yaml``, the former one is kept beside it.
-
-    A run can be continued from its ``config.yaml`` on, so this comes after everything else that
-    it is continued from, and the file is never missing in between.
+    Where a continued run changes ``config.yaml``, the former one is kept beside it. A run can be
+    continued from its ``config.yaml`` on: this comes after all else that it is continued from.
     """
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     try:
@@ -144,9 +142,8 @@ PATIENCE_S = 2.0
 class RunLock:
     """Held from the start of a run's work to its end, by the process that writes.
 
-    The operating system releases the lock when the process ends, however it ends. Within one
-    process the lock may be taken several times. The file is removed when the lock is released;
-    one that a killed process left locks nothing.
+    The operating system releases the lock when the process ends, however it ends. One process may
+    take it several times. A file that a killed process left locks nothing.
     """
 
     def __init__(self, run_dir: Path) -> None:

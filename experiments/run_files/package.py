@@ -100,8 +100,8 @@ class PackedFile:
 def write_package(run_dir: Path, name: str) -> Path:
     """Write ``<name>.zip``: the exported files of a run and a manifest of their checksums.
 
-    It is written aside, read back and checked, then renamed, so that it is complete or absent; an
-    earlier one is replaced. The same files give the same bytes. Absolute paths keep the last name.
+    It is written aside, read back, then renamed, so that it is complete or absent. The same files
+    give the same bytes. Absolute paths keep the last name.
     """
     for required in REQUIRED:
         if not (run_dir / required).is_file():
@@ -119,10 +119,7 @@ def write_package(run_dir: Path, name: str) -> Path:
 
 
 def read_package(path: Path) -> dict[str, PackedFile]:
-    """Check a package: every file is there, is what the manifest says, and the weights open.
-
-    Returns file name -> its checksum and size, in the order of the archive.
-    """
+    """Check each file of a package, and that the weights open; returns them in their order."""
     if not path.is_file():
         raise UsageError(f"no package at {path}")
     try:

@@ -34,11 +34,8 @@ FILES, PREPARATION, SPLIT, COHORT, FINGERPRINT = (
 class DataVersion:
     """All that decides what a model is given, but for chance.
 
-    Attributes:
-        cohort: What the cohort's folder is called.
-        files: The SHA-256 of each of its files.
-        preparation: What is learned, of which samples, from which columns, cleaned how.
-        split: A digest of the split; empty before it is known.
+    ``files`` are SHA-256 by name; ``preparation`` is what is learned, of which samples, from which
+    columns, cleaned how; ``split`` is a digest, empty before it is known.
     """
 
     cohort: str
@@ -122,8 +119,6 @@ def check_same_data(run_dir: Path, version: DataVersion) -> None:
 
 def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | None:
     """A line on a cohort that is not the one of the last run of this name or of this cohort.
-
-    Of a run of this name the cleaning counts too; another experiment may well clean otherwise.
 
     Of a run of this name the preparation counts too; another experiment may well clean otherwise.
     """

@@ -121,23 +121,12 @@ def stage(method: Stage) -> Stage:
 class Experiment:
     """One run of a configuration; each stage can be called from Python.
 
-    ``run_dir`` is that of a cut run to continue; None starts a new run.
-
-    Attributes:
-        trainer: From :meth:`setup` on, as all without another stage; attach own handlers to it.
-        evaluator: Of the validation set.
-        tester: Of the test set.
-        metrics: Names of metrics, and metrics of the user's own.
-        results: ``val`` and ``test`` -> metrics.
-        intervals: Metric -> its 95% interval, after :meth:`test`.
-        baselines: Classical models of the same training set, after :meth:`test`, if enabled.
-        leaderboard: The network beside them, likewise.
-        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs, likewise.
-        selected: The selected weights, after a :meth:`refit`, whose model is tested instead.
-        findings: Analysis of the test set, after :meth:`test`.
-        audit: Findings in the data; empty if turned off.
-        note: A line on what :meth:`export` left out.
-        changed: A line, if the cohort differs from that of the last run of this name.
+    ``run_dir`` is that of a cut run to continue; None starts a new run. :meth:`setup` makes the
+    trainer, to which own handlers can be attached. After :meth:`test` there are ``results``
+    (``val`` and ``test`` -> metrics), ``intervals`` of 95%, ``findings`` and, if enabled, the
+    baselines with their ``leaderboard``. ``selected`` are the selected weights after a
+    :meth:`refit`, whose model is tested instead. ``note`` is on what :meth:`export` left out,
+    ``changed`` on a cohort that differs from that of the last run of this name.
     """
 
     trainer: Trainer
@@ -208,10 +197,8 @@ class Experiment:
     def setup(self) -> None:
         """Check everything, make the run's folder, attach the handlers.
 
-        The folder of a continued run changes only when its training continues.
-
-        Raises:
-            UsageError: A new run's folder is removed.
+        After a UsageError a new run's folder is removed; that of a continued run changes only when
+        its training continues.
         """
         try:
             self._setup()
@@ -441,9 +428,9 @@ class Experiment:
     def refit(self) -> None:
         """Train anew on the training and validation sets, if ``trainer.refit`` asks for it.
 
-        Everything is fitted anew, with the same seed, settings and schedule, for as many epochs as
-        up to the selected one: each sample is seen as often, and the steps grow with the samples.
-        From then on ``trainer`` and ``data`` are those of the refit, whose model is tested.
+        All is fitted anew, with the same seed, settings and schedule, for as many epochs as up to
+        the selected one. From then on ``trainer`` and ``data`` are those of the refit, whose model
+        is tested.
         """
         if not self.config.trainer.refit or self.selected is not None:
             return
@@ -519,11 +506,7 @@ class Experiment:
 
     @stage
     def export(self) -> Path:
-        """Write tables, weights, pages and the package.
-
-        Returns:
-            The page to open, or the run's folder if reports are turned off.
-        """
+        """Write tables, weights, pages and the package; returns the page, or the run's folder."""
         state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
             weights = {name: t.detach().clone() for name, t in model.state_dict().items()}

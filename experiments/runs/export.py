@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
-    Returns the page to open, or the run's folder where reports are turned off; and in one line why
-    there are no images beside the pages, None where there are or none are wanted.
+    Returns the page to open, or the run's folder where reports are turned off; and a line on what
+    could not be written, or None.
     """
     run_dir, data = outcome.run_dir, outcome.data
     tables = prediction_tables(outcome)

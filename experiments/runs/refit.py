@@ -35,13 +35,7 @@ REPLACED = ("checkpoint", "trainer.early_stopping")
 
 @dataclass(frozen=True)
 class Selected:
-    """The selected weights, which a refit repeats on more samples.
-
-    Attributes:
-        epochs: Up to the selected one.
-        data: Fitted on the training set alone.
-        test: Their metrics on the test set.
-    """
+    """The selected weights: their epochs, metrics on the test set, and data without the refit's."""
 
     epochs: int
     data: Data
@@ -49,12 +43,7 @@ class Selected:
 
 
 def check_refit(config: Config, trainer: Trainer) -> None:
-    """Refuse a refit that something else than the selection needs the validation set for.
-
-    Args:
-        config: Of the run.
-        trainer: With all handlers of the run.
-    """
+    """Refuse a refit that something else than the selection needs the validation set for."""
     if not config.trainer.refit:
         return
     if world_size() > 1:

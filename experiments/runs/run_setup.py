@@ -58,11 +58,9 @@ STARTS_ANEW = {
 class Continuation:
     """Where a cut run is continued from, and with which other settings.
 
-    Attributes:
-        path: The newest whole checkpoint; None where the run was cut before its first.
-        meta: What the checkpoint belongs to.
-        skipped: A line for each checkpoint that could not be read.
-        before: All settings of the run so far, in plain types.
+    ``path`` is the newest whole checkpoint, None where the run was cut before its first;
+    ``skipped`` has a line on each that could not be read; ``before`` are all settings so far, in
+    plain types.
     """
 
     run_dir: Path

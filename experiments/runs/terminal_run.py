@@ -193,10 +193,9 @@ def state_of(config: Config) -> str:
 
 
 def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
-    """Run what is not finished yet, one after the other.
+    """Run what is not finished yet in sequence; the exit code if a signal stopped a run.
 
-    The first of each group by ``kind_of`` is set up before any is trained. Returns the exit code if
-    a signal stopped a run.
+    The first of each group by ``kind_of`` is set up before any is trained.
     """
     return run_each(configs, states_of(configs, kind_of))
 
