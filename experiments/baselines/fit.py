@@ -15,16 +15,9 @@ from torch import Tensor
 
 from datasets.errors import UsageError, nearest
 from engine.metrics import CLASSES, EpochOutputs
-from experiments.baselines.choice import ranked
+from experiments.baselines.choice import model_losses, ranked
 from experiments.config import LATE_FUSION, BaselinesConfig
-from models.classical import (
-    CLASSIFIERS,
-    REGRESSORS,
-    SMALLEST,
-    ClassicalModel,
-    Recipe,
-    fit_model,
-)
+from models.classical import CLASSIFIERS, REGRESSORS, SMALLEST, ClassicalModel, Recipe, fit_model
 
 if TYPE_CHECKING:
     from datasets.cohort import TargetScaler
@@ -99,7 +92,12 @@ def fit_baselines(
     drawn = samples if samples < len(data.datasets["train"]) else None
     by_name = dict(zip(names, started, strict=True))
     found = Baselines(data.cohort.task, by_name, fused or (), data.scaler, drawn)
-    return _with_fusion(found, data, metric) if fuse and fused is None else found
+    if not fuse or fused is not None:
+        return found
+    best: dict[str, str] = {}
+    for name in ranked(model_losses(baseline_outputs(found, data, "val"), metric)):
+        best.setdefault(by_name[name].recipe.modality, name)
+    return replace(found, fused=[best["spectra"], best["covariates"]])
 
 
 def start_baselines(
@@ -110,7 +108,7 @@ def start_baselines(
     All cores but one are used; :func:`stop_baselines` ends the processes.
     """
     with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(max(FEWEST_PROCESSES, (cpu_count()) - 1), return_as="generator")
+        parallel = Parallel(max(FEWEST_PROCESSES, cpu_count() - 1), return_as="generator")
         found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
     return found
 
@@ -151,11 +149,13 @@ def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], boo
     has = {"spectra": spectra, "covariates": covariates}
     fitting = [n for n, recipe in _recipes(data.cohort.task).items() if has[recipe.modality]]
     fusible = [LATE_FUSION] if spectra and covariates else []
+    present = " and ".join(name for name, there in has.items() if there)
     for name in wanted:
         if name not in (*fitting, *fusible):
             raise UsageError(
                 f"baselines.models: '{name}' does not fit a {data.cohort.task} task "
-                f"{_modalities(has)}{nearest(name, [*fitting, *fusible])}"
+                f"{f'on {present}' if present else 'without spectra and covariates'}"
+                f"{nearest(name, [*fitting, *fusible])}"
             )
     singles = [name for name in fitting if not wanted or name in wanted]
     if wanted == [LATE_FUSION]:
@@ -169,35 +169,19 @@ def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], boo
     return singles, fuse
 
 
-def _modalities(has: Mapping[str, bool]) -> str:
-    present = [name for name, there in has.items() if there]
-    return f"on {' and '.join(present)}" if present else "without spectra and covariates"
-
-
 def _recipes(task: str) -> Mapping[str, Recipe]:
     return REGRESSORS if task == "regression" else CLASSIFIERS
 
 
 def _rows(data: Data, settings: BaselinesConfig, seed: int) -> np.ndarray:
-    return _drawn(data.cohort.groups[data.trained], settings.max_samples, seed)
-
-
-def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Rows of randomly drawn whole groups, at most so many (or one group); else all."""
+    groups, most = data.cohort.groups[data.trained], settings.max_samples
     if len(groups) <= most:
         return np.arange(len(groups))
     names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
     return np.flatnonzero(np.isin(group_of, taken))
-
-
-def _with_fusion(baselines: Baselines, data: Data, metric: str) -> Baselines:
-    outputs = baseline_outputs(baselines, data, "val")
-    best: dict[str, str] = {}
-    for name in ranked(outputs, metric):
-        best.setdefault(baselines.models[name].recipe.modality, name)
-    return replace(baselines, fused=[best["spectra"], best["covariates"]])
 
 
 def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str, EpochOutputs]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,21 @@ from engine.statistics import (
     delong_test,
     groups_of_rarest,
 )
-from experiments.baselines.choice import BEATS, LOSES, OPEN, UNTESTED, comparison_metric, ranked
+from experiments.baselines.choice import (
+    BEATS,
+    LOSES,
+    OPEN,
+    UNTESTED,
+    comparison_metric,
+    model_losses,
+    ranked,
+)
+from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
 
 if TYPE_CHECKING:
+    from experiments.builders import Data
     from experiments.config import Config
+    from models.classical import ClassicalModel
 
 
 @dataclass(frozen=True)
@@ -117,38 +128,68 @@ def compare_with_baselines(
         }
         return Entry(name, metric_value(metric, of["val"]), whole, values)
 
-    order = ranked(baselines["val"], metric)
+    order = ranked(model_losses(baselines["val"], metric))
     entries = [
         entry(n, {subset: baselines[subset][n] for subset in ("val", "test")}) for n in order
     ]
-    best = baselines["test"][order[0]]
-    if resamples:
-        # Without what only the network has, both are compared by the same rule.
-        models = [best, replace(test, custom={}, of_samples={})]
-        difference = bootstrap_differences(models, groups, [metric], resamples, seed=seed)[0][
-            metric
-        ]
-    else:
-        difference = Interval(metric_value(metric, test) - metric_value(metric, best))
-    return Leaderboard(
-        metric,
-        entry(config.model.name, {subset: network[subset] for subset in ("val", "test")}),
-        entries,
-        difference,
-        _p_value(metric, test, best, groups),
-        drawn,
-        refitted,
+    best, p_value = baselines["test"][order[0]], UNDEFINED
+    # Without what only the network has, both are compared by the same rule.
+    pair = best, replace(test, custom={}, of_samples={})
+    difference = paired_difference(*pair, groups, metric, resamples, seed)
+    if delong_fits(metric, test, groups):
+        p_value = delong_test(test.scores[:, 1], best.scores[:, 1], test.target).p_value
+    ours = entry(config.model.name, {subset: network[subset] for subset in ("val", "test")})
+    return Leaderboard(metric, ours, entries, difference, p_value, drawn, refitted)
+
+
+def paired_difference(
+    first: EpochOutputs,
+    second: EpochOutputs,
+    groups: Sequence[str],
+    metric: str,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """The second model's metric minus the first's, with an interval if there are resamples."""
+    if not resamples:
+        return Interval(metric_value(metric, second) - metric_value(metric, first))
+    pair = [first, second]
+    return bootstrap_differences(pair, groups, [metric], resamples, seed=seed)[0][metric]
+
+
+def delong_fits(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> bool:
+    """Whether DeLong's test applies: AUROC, two classes, independent samples, enough of each."""
+    if metric != "auroc" or outputs.task != "binary" or len(set(groups)) < len(groups):
+        return False
+    rarest = groups_of_rarest(metric, outputs, groups)
+    return rarest is not None and rarest >= FEWEST_GROUPS
+
+
+def compare_run(
+    config: Config,
+    data: Data,
+    network: Mapping[str, EpochOutputs],
+    refitted: Data | None = None,
+    started: Mapping[Sequence[str], Iterator[ClassicalModel]] | None = None,
+) -> tuple[Baselines, Leaderboard, dict[str, dict[str, EpochOutputs]]]:
+    """Fit the configured baselines to a run's data, and compare its network with them.
+
+    Returns also the baselines' outputs: ``val`` and ``test`` -> name -> outputs. With ``refitted``
+    data the baselines are chosen as without, then fitted anew to these as the network is, and
+    tested so. ``started`` are fits that began before, by the ``fitted_on`` of their data.
+    """
+    metric = comparison_metric(config, data.cohort.task)
+    settings, seed, started = config.baselines, config.seed, started or {}
+    begun = started.get(data.fitted_on)
+    baselines = fit_baselines(data, settings, metric, seed, started=begun)
+    outputs = {"val": baseline_outputs(baselines, data, "val")}
+    tested = data if refitted is None else refitted
+    if refitted is not None:
+        fused, begun = baselines.fused, started.get(refitted.fitted_on)
+        baselines = fit_baselines(refitted, settings, metric, seed, fused, begun)
+    outputs["test"] = baseline_outputs(baselines, tested, "test")
+    groups = data.groups_of(network["test"].sample_id)
+    board = compare_with_baselines(
+        config, network, outputs, groups, baselines.drawn, refitted is not None
     )
-
-
-def _p_value(
-    metric: str, network: EpochOutputs, best: EpochOutputs, groups: Sequence[str]
-) -> float:
-    """DeLong's, which takes independent samples and enough of each class."""
-    rarest = groups_of_rarest(metric, network, groups)
-    independent = len(set(groups)) == len(groups)
-    if metric != "auroc" or network.task != "binary" or not independent:
-        return UNDEFINED
-    if rarest is None or rarest < FEWEST_GROUPS:
-        return UNDEFINED
-    return delong_test(network.scores[:, 1], best.scores[:, 1], network.target).p_value
+    return baselines, board, outputs

@@ -15,7 +15,6 @@ from datasets.messages import Message
 from engine.metrics import METRICS, EpochOutputs, metric_value
 from engine.reporting import with_bounds
 from engine.statistics import (
-    FEWEST_GROUPS,
     Interval,
     bootstrap_differences,
     bootstrap_intervals,
@@ -23,10 +22,16 @@ from engine.statistics import (
     corrected_interval,
     corrected_t_test,
     delong_test,
-    groups_of_rarest,
     holm,
 )
-from experiments.baselines import Entry, Leaderboard, title_of, verdict
+from experiments.baselines import (
+    Entry,
+    Leaderboard,
+    delong_fits,
+    paired_difference,
+    title_of,
+    verdict,
+)
 from experiments.folds.out_of_fold import FUSED_BASELINES, OF_MODEL, RECOMMENDED, TARGET, OutOfFold
 from experiments.folds.side_by_side import SideBySide
 
@@ -82,8 +87,29 @@ class FoldLeaderboard:
 
     @cached_property
     def verdict(self) -> Message:
-        """One sentence, without a final stop."""
-        return _verdict(self)
+        """What is recommended, and whether the best network beats the best baseline."""
+        found, metric, base = self.found, self.found.metric, self.found.plan.base
+        told = Message(
+            "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
+            title(found, found.best_first[0]),
+            metric,
+            with_bounds(self.figure(RECOMMENDED)),
+            self.basis,
+        )
+        if not found.networks or not found.baselines:
+            return told
+        network, baseline = found.networks[0], found.baselines[0]
+        if self.by_folds:
+            apart = _apart(self.folds[network], self.folds[baseline])
+            difference = corrected_interval(apart, found.test_share)
+        else:
+            pair, resamples = (found.pooled(baseline), found.pooled(network)), base.report.resamples
+            difference = paired_difference(*pair, found.groups, metric, resamples, base.seed)
+        first, second = (
+            Entry(title(found, name), _validation(found, name), self.figure(name), {})
+            for name in (network, baseline)
+        )
+        return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
 
     @property
     def by_folds(self) -> bool:
@@ -200,9 +226,7 @@ def _seeds(found: OutOfFold, models: Sequence[str]) -> pd.DataFrame:
 
 
 def _differences(
-    found: OutOfFold,
-    outputs: Mapping[str, EpochOutputs],
-    folds: Mapping[str, Sequence[float]],
+    found: OutOfFold, outputs: Mapping[str, EpochOutputs], folds: Mapping[str, Sequence[float]]
 ) -> pd.DataFrame:
     """Each model minus ``recommended``, its intervals and p-values, raw and by Holm."""
     plan, metric, groups = found.plan, found.metric, found.groups
@@ -216,7 +240,7 @@ def _differences(
         pairs = list(outputs.values())
         found_of = bootstrap_differences(pairs, groups, [metric], resamples, seed=seed)
         apart = [of[metric] for of in found_of]
-    ranked = _delong_fits(found, outputs[reference], groups)
+    ranked = delong_fits(metric, outputs[reference], groups)
     pooled = [math.nan for _ in others]
     if ranked:
         target = outputs[reference].target
@@ -248,47 +272,8 @@ def _differences(
     )
 
 
-def _delong_fits(found: OutOfFold, outputs: EpochOutputs, groups: Sequence[str]) -> bool:
-    """Whether DeLong's test applies: AUROC, two classes, independent samples, enough of each."""
-    if found.metric != "auroc" or found.task != "binary" or len(set(groups)) < len(groups):
-        return False
-    rarest = groups_of_rarest("auroc", outputs, groups)
-    return rarest is not None and rarest >= FEWEST_GROUPS
-
-
 def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(first, second, strict=True)]
-
-
-def _verdict(board: FoldLeaderboard) -> Message:
-    """What is recommended, and whether the best network beats the best baseline."""
-    found, metric, base = board.found, board.found.metric, board.found.plan.base
-    told = Message(
-        "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
-        title(found, found.best_first[0]),
-        metric,
-        with_bounds(board.figure(RECOMMENDED)),
-        board.basis,
-    )
-    if not found.networks or not found.baselines:
-        return told
-    network, baseline = found.networks[0], found.baselines[0]
-    if board.by_folds:
-        apart = _apart(board.folds[network], board.folds[baseline])
-        difference = corrected_interval(apart, found.test_share)
-    elif base.report.resamples:
-        pair = [found.pooled(baseline), found.pooled(network)]
-        drawn = bootstrap_differences(
-            pair, found.groups, [metric], base.report.resamples, seed=base.seed
-        )
-        difference = drawn[0][metric]
-    else:
-        difference = Interval(board.figure(network).value - board.figure(baseline).value)
-    first, second = (
-        Entry(title(found, name), _validation(found, name), board.figure(name), {})
-        for name in (network, baseline)
-    )
-    return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
 
 
 def always_wrong(found: OutOfFold) -> list[list[str]]:

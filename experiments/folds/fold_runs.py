@@ -20,7 +20,6 @@ from datasets.files import write_whole
 from engine.metrics import better_when, metric_value
 from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit
 from experiments.baselines import comparison_metric
-from experiments.folds.final_model import refit_recommended
 from experiments.folds.fold_baselines import (
     FoldTask,
     baseline_tasks,
@@ -30,6 +29,7 @@ from experiments.folds.fold_baselines import (
     permute,
     permuted_fold,
     read_fold,
+    refit_recommended,
 )
 from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, make_leaderboard
 from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
@@ -122,7 +122,7 @@ def _results(
         dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
     )
     board = make_leaderboard(found, measurable, processes)
-    version = plan.folds[0].version.unsplit().fingerprint
+    version = replace(plan.folds[0].version, split="").fingerprint
     about = [
         *plan.cohort.describe().splitlines(),
         f"cohort fingerprint, before the split, {version}",
