@@ -1,7 +1,5 @@
 """Models on the same folds: ``python experiments/cross_validate.py NAME|FILE [--models all]``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Baselines in a run's folder, without pickle."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -83,11 +83,7 @@ def build_handlers(
         return averager.averaged_weights() if averager else nullcontext()
 
     # What only a run can give; each handler is given what it names.
-    offered = {
-        "loader": val_loader,
-        "measured_weights": measured_weights,
-        "loss_terms": loss_terms,
-    }
+    offered = {"loader": val_loader, "measured_weights": measured_weights, "loss_terms": loss_terms}
 
     def attach(cls: Any, key: str, **params: Any) -> Any:
         with _keys_in_errors(key, cls):

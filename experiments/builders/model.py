@@ -38,13 +38,9 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
     model = construct(model_class, config.model.params, "model.params", offered)
-    loss = build_loss(
-        config.loss.name or "",
-        config.loss.params,
-        data.cohort.task,
-        data.train_targets(),
-        data.num_classes,
-    )
+    task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
+    name, params = config.loss.name or "", config.loss.params
+    loss = build_loss(name, params, task, targets, data.num_classes)
     return model, choose_loss(model, loss.to(device))
 
 

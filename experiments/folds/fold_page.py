@@ -1,7 +1,5 @@
 """The page of a cross-validation: audit, verdict, leaderboard, folds, curves, hard samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +11,7 @@ from engine.reporting import figure_text, with_bounds
 from experiments.analysis import audit_summary, finding_number
 from experiments.comparison import overlaid_predictions, roc_curves
 from experiments.folds.fold_leaderboard import FoldLeaderboard, always_wrong, title
-from experiments.folds.fold_text import (
-    DEPENDENT,
-    about_tests,
-    heading,
-    leaderboard_cells,
-    notes,
-)
+from experiments.folds.fold_text import DEPENDENT, about_tests, heading, leaderboard_cells, notes
 from experiments.folds.out_of_fold import RECOMMENDED
 from experiments.report.figures import PALETTE, Section, shown_names, write_figure_page
 from experiments.report.text import escape_markdown

@@ -1,7 +1,5 @@
 """The results of a cross-validation in the terminal, and as tables."""
 
-from __future__ import annotations
-
 import shutil
 import textwrap
 

@@ -32,10 +32,7 @@ ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
 METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # Of the validation set, and the same two of the baselines.
 VAL_PREDICTIONS_NAME = "predictions_val.csv"
-BASELINE_PREDICTIONS = {
-    "val": "predictions_val_baselines.csv",
-    "test": "predictions_baselines.csv",
-}
+BASELINE_PREDICTIONS = {"val": "predictions_val_baselines.csv", "test": "predictions_baselines.csv"}
 BASELINES_NAME = "baselines.skops"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"

@@ -1,7 +1,5 @@
 """A run in one file: what another person needs to use it, to judge it and to repeat it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Tables of predictions as files hold them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,8 +75,11 @@ from experiments.runs.refit import (
     Selected,
     begin_refit,
     check_refit,
+    load_selected,
+    measured,
     refit_config,
     refit_identity,
+    refuse_broken,
     selected_epoch,
 )
 from experiments.runs.refit import FOLDER as REFIT
@@ -87,7 +91,6 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
-from experiments.runs.selected_weights import load_selected, measured, refuse_broken
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -110,9 +113,8 @@ def stage(method: Stage) -> Stage:
     @functools.wraps(method)
     def run(self: Experiment, *args: Any, **kwargs: Any) -> Any:
         settings = self.config.trainer
-        if not settings.deterministic:
-            return method(self, *args, **kwargs)
-        with deterministic_algorithms(own_device(settings.device)):
+        wanted = settings.deterministic
+        with deterministic_algorithms(own_device(settings.device)) if wanted else nullcontext():
             return method(self, *args, **kwargs)
 
     return run  # type: ignore[return-value]
@@ -419,10 +421,10 @@ class Experiment:
     @stage
     def validate(self) -> dict[str, float]:
         """Evaluate the best checkpoint on the validation set; a refit changes nothing of it."""
-        if self.selected is not None:
-            return self.results["val"]
-        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
-        return self._evaluate("val")
+        if self.selected is None:
+            self.outputs.pop("val", None)
+            self._validate_selected()
+        return self.results["val"]
 
     @stage
     def refit(self) -> None:
@@ -485,24 +487,19 @@ class Experiment:
             )
             self._fits = {}
         self._write_settings()  # of a continued run that had nothing left to train
-        bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
-        self.handlers.log.write_once(
-            "test_completed",
-            metrics=results,
-            intervals=bounds,
-            interval_methods={name: found.method for name, found in self.intervals.items()},
+        told: dict[str, Any] = {
+            "metrics": results,
+            "intervals": {name: [of.low, of.high] for name, of in self.intervals.items()},
+            "interval_methods": {name: of.method for name, of in self.intervals.items()},
             **as_plain(decisions, calibration),
-            **self._about_selected(),
-            **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
-        )
+        }
+        if self.selected:
+            metrics = dict(self.selected.test)
+            told["selected"] = {"epochs": self.selected.epochs, "metrics": metrics}
+        if self.leaderboard:
+            told["baselines"] = self.leaderboard.as_plain()
+        self.handlers.log.write_once("test_completed", **told)
         return results
-
-    def _about_selected(self) -> dict[str, Any]:
-        """What ``metrics.json`` has of the selected weights beside the refitted model."""
-        if self.selected is None:
-            return {}
-        epochs, metrics = self.selected.epochs, dict(self.selected.test)
-        return {"selected": {"epochs": epochs, "metrics": metrics}}
 
     @stage
     def export(self) -> Path:
@@ -538,13 +535,9 @@ class Experiment:
             return
         self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         if "val" not in self.outputs:
-            self._evaluate("val")
-
-    def _evaluate(self, subset: str) -> dict[str, float]:
-        loader = self.data.loaders[subset]
-        metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
-        self._keep(subset, self.evaluator, metrics)
-        return metrics
+            weights = self.handlers.averaged_weights
+            metrics = self.evaluator.evaluate(self.data.loaders["val"], weights)
+            self._keep("val", self.evaluator, metrics)
 
     def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""

@@ -130,6 +130,10 @@ def summary(outcome: Outcome) -> str:
     if any(not math.isnan(found.low) for found in outcome.intervals.values()):
         intervals += " Intervals are in brackets."
     intervals = f"\n{intervals}\n" if intervals else ""
+    board, files, of_baselines = outcome.leaderboard, BASELINE_PREDICTIONS.values(), ""
+    baselines = f"\n{leaderboard_section(board)}" if board else ""
+    if outcome.baseline_outputs:
+        of_baselines = f", {' and '.join(f'`{name}`' for name in files)} the same of each baseline"
     by_class = ""
     if outcome.data.cohort.task != "regression":
         table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
@@ -152,11 +156,11 @@ that a figure cannot be computed on this data.
 | metric | validation | {head} |
 |---|---|---|{"---|" if selected else ""}
 {rows}
-{by_class}{_baselines(outcome)}{_decision_sections(outcome)}
+{by_class}{baselines}{_decision_sections(outcome)}
 ## Files
 
 `{PREDICTIONS_NAME}` holds every test sample, `{VAL_PREDICTIONS_NAME}` every validation sample (to
-build a stack from){_baseline_files(outcome)}, `metrics.csv` every epoch, `config.yaml` all
+build a stack from){of_baselines}, `metrics.csv` every epoch, `config.yaml` all
 settings (feed it back to `experiments/run.py` for the same run), `environment.json` the versions
 and checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
 fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
@@ -169,18 +173,6 @@ def _selection(config: Config) -> str:
     if monitor == LAST_EPOCH:
         return "the last epoch (the validation set is too small to select one by)"
     return f"the checkpoint with the best `{monitor}`"
-
-
-def _baselines(outcome: Outcome) -> str:
-    found = outcome.leaderboard
-    return f"\n{leaderboard_section(found)}" if found else ""
-
-
-def _baseline_files(outcome: Outcome) -> str:
-    if not outcome.baseline_outputs:
-        return ""
-    names = " and ".join(f"`{name}`" for name in BASELINE_PREDICTIONS.values())
-    return f", {names} the same of each baseline"
 
 
 def _decision_sections(outcome: Outcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,23 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.checkpointing import CheckpointError, newest_whole_checkpoint
+from engine.checkpointing import (
+    CheckpointError,
+    broken_weight,
+    load_checkpoint,
+    newest_whole_checkpoint,
+)
 from engine.distributed import world_size
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH
 from experiments.config import Config, check_config
 from experiments.run_files import digest
 from experiments.runs.run_setup import run_identity
-from experiments.runs.selected_weights import best_states
 
 if TYPE_CHECKING:
+    from engine.protocols import Stateful
     from engine.trainer import Trainer
-    from experiments.builders import Data
+    from experiments.builders import Data, RunHandlers
 
 # In the run's folder; it has checkpoints, log and tables of its own.
 FOLDER = "refit"
@@ -109,3 +114,56 @@ def about_refit(data: Data) -> str:
         f"refit: after the selection the model is trained anew on the {samples} samples of the "
         "training and validation sets, for as many epochs as up to the selected one"
     )
+
+
+# -- selected weights -----------------------------------------------------------------------
+
+
+def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
+    """The states of the best checkpoint; None where nothing was scored: the live weights count.
+
+    That is with top-k off, or where the metric was undefined.
+    """
+    best = run_dir / "checkpoints" / "best.pt"
+    if best.is_file():
+        states: dict[str, Any] = load_checkpoint(best)["states"]
+        return states
+    refuse_broken(model, "the training diverged", "and there is no earlier checkpoint")
+    return None
+
+
+def refuse_broken(model: nn.Module, what: str, why: str) -> None:
+    """Raise UsageError if a weight is not finite."""
+    broken = broken_weight(model)
+    if broken is not None:
+        raise UsageError(
+            f"{what}: weight '{broken}' is not finite {why}; lower optimizer.lr or add the "
+            "handler nan_guard"
+        )
+
+
+def measured(trainer: Trainer, handlers: RunHandlers) -> list[tuple[str, Stateful]]:
+    """What is measured, by its names in a checkpoint: the model, and averaged weights."""
+    things = (trainer.model, handlers.averager)
+    return [(name, thing) for name, thing in trainer.stateful.items() if thing in things]
+
+
+def load_selected(run_dir: Path, trainer: Trainer, handlers: RunHandlers) -> RunHandlers:
+    """Load the best checkpoint; returns the handlers, without an averager that it had not yet."""
+    states = best_states(run_dir, trainer.model)
+    if states is None:
+        return handlers
+    averager = handlers.averager
+    names = [name for name, thing in trainer.stateful.items() if thing is averager]
+    if averager is None:
+        weights = states["model"]
+        for state in states.values():  # some handler averaged them before
+            average = state.get("average") if isinstance(state, dict) else None
+            if isinstance(average, dict):
+                weights = {**weights, **average, **state.get("statistics", {})}
+        states["model"] = dict(weights)
+    elif names[0] not in states:  # the best epoch was scored before weights were averaged
+        handlers = replace(handlers, averager=None)
+    for name, thing in measured(trainer, handlers):
+        thing.load_state_dict(states[name])
+    return handlers

@@ -14,12 +14,7 @@ from torch.optim import Optimizer
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import write_splits
-from engine.checkpointing import (
-    OTHERS,
-    CheckpointError,
-    check_meta,
-    newest_whole_checkpoint,
-)
+from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from experiments.analysis import write_audit
@@ -95,19 +90,24 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
     with raise_on_all_ranks():  # not every machine may see the folder
         if begun:
             path, content, skipped = newest_whole_checkpoint(folder)
-        before = settings_of(run_dir, content["meta"])
-        keep_budget(config, before, chosen_of(run_dir))
-        changes = changes_between(before, config.resolved())
+        before, changes = changes_since(run_dir, config, content["meta"])
         refuse_changes(changes, run_dir, config.data.batching.kind == "bucket")
     meta = {name: value for name, value in content["meta"].items() if name != SETTINGS}
     return Continuation(run_dir, path, content["states"], meta, skipped, before, changes)
 
 
-def settings_of(run_dir: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run so far, in plain types; those of training from its newest checkpoint."""
+def changes_since(
+    run_dir: Path, config: Config, meta: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Change]]:
+    """The settings of a run so far, in plain types, and which of them differ now.
+
+    Those of training are in its newest checkpoint's ``meta``.
+    """
     resolved = run_dir / RESOLVED_NAME
     source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
-    return with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
+    before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
+    keep_budget(config, before, chosen_of(run_dir))
+    return before, changes_between(before, config.resolved())
 
 
 def chosen_of(run_dir: Path) -> dict[str, Any]:
@@ -121,9 +121,7 @@ def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
         meta = newest_whole_checkpoint(run_dir / "checkpoints")[1]["meta"]
     except CheckpointError:  # they may be removed once a run is finished
         meta = {}
-    before = settings_of(run_dir, meta)
-    keep_budget(config, before, chosen_of(run_dir))
-    return changes_between(before, config.resolved())
+    return changes_since(run_dir, config, meta)[1]
 
 
 def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]:
@@ -158,8 +156,10 @@ def resume_from(
     for key, name in STARTS_ANEW.items():
         if continuation.changed(key):
             states.pop(name, None)
-    if _follows_another_metric(continuation):
-        states.pop("lr_schedule", None)
+    for change in continuation.changes:
+        followed = ("monitor", "mode") if change.key == "lr_scheduler.params" else ()
+        if any(change.before.get(key) != change.now.get(key) for key in followed):
+            states.pop("lr_schedule", None)
     kept = dict(trainer.stateful)
     if continuation.changed(*ATTACH, *STARTS_ANEW, "lr_scheduler.params"):
         kept = {name: thing for name, thing in kept.items() if name in states}
@@ -188,14 +188,6 @@ def resume_from(
         metrics, measured = trainer.state.metrics, trainer.provided_metrics
         trainer.state.metrics = {name: metrics[name] for name in metrics if name in measured}
     _refuse_where_nothing_is_trained(trainer, continuation)
-
-
-def _follows_another_metric(continuation: Continuation) -> bool:
-    """Whether the learning rate follows another metric than before."""
-    for change in continuation.changes:
-        if change.key == "lr_scheduler.params":
-            return any(change.before.get(k) != change.now.get(k) for k in ("monitor", "mode"))
-    return False
 
 
 def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuation) -> None:

@@ -19,14 +19,13 @@ from experiments.analysis import (
     too_few_of,
 )
 from experiments.baselines import leaderboard_lines
-from experiments.builders import about_budget, keep_budget
-from experiments.config import changes_between
+from experiments.builders import about_budget
 from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
-from experiments.runs.run_setup import changes_of_finished, chosen_of, settings_of
+from experiments.runs.run_setup import changes_of_finished, changes_since, chosen_of
 
 if TYPE_CHECKING:
     from experiments.config import Config
@@ -178,11 +177,9 @@ def state_of(config: Config) -> str:
     if not (folder / CONFIG_NAME).is_file():
         RunLock(folder).release()  # it may be another process that is just beginning it
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
-    before, saved = settings_of(folder, {}), chosen_of(folder)
-    keep_budget(config, before, saved)
-    changes = changes_between(before, config.resolved())
+    _, changes = changes_since(folder, config, {})
     if changes:
-        wanted = config.plain()
+        saved, wanted = chosen_of(folder), config.plain()
         chosen = [key for key in wanted if saved[key] != wanted[key]]
         differing = chosen or [change.key for change in changes]
         raise UsageError(
