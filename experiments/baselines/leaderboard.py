@@ -17,16 +17,9 @@ from engine.statistics import (
     delong_test,
     groups_of_rarest,
 )
-from experiments.baselines.choice import (
-    BEATS,
-    LOSES,
-    OPEN,
-    UNTESTED,
-    comparison_metric,
-    model_losses,
-    ranked,
-)
+from experiments.baselines.choice import comparison_metric, model_losses, ranked
 from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
+from experiments.baselines.text import BEATS, LOSES, OPEN, UNTESTED
 
 if TYPE_CHECKING:
     from experiments.builders import Data
@@ -180,16 +173,12 @@ def compare_run(
     """
     metric = comparison_metric(config, data.cohort.task)
     settings, seed, started = config.baselines, config.seed, started or {}
-    begun = started.get(data.fitted_on)
-    baselines = fit_baselines(data, settings, metric, seed, started=begun)
+    baselines = fit_baselines(data, settings, metric, seed, None, started.get(data.fitted_on))
     outputs = {"val": baseline_outputs(baselines, data, "val")}
-    tested = data if refitted is None else refitted
     if refitted is not None:
         fused, begun = baselines.fused, started.get(refitted.fitted_on)
         baselines = fit_baselines(refitted, settings, metric, seed, fused, begun)
-    outputs["test"] = baseline_outputs(baselines, tested, "test")
-    groups = data.groups_of(network["test"].sample_id)
-    board = compare_with_baselines(
-        config, network, outputs, groups, baselines.drawn, refitted is not None
-    )
+    outputs["test"] = baseline_outputs(baselines, refitted or data, "test")
+    groups, again = data.groups_of(network["test"].sample_id), refitted is not None
+    board = compare_with_baselines(config, network, outputs, groups, baselines.drawn, again)
     return baselines, board, outputs

@@ -267,6 +267,7 @@ def _find_each(
 
 # Of the folder for what can be made again.
 FOLDER = "transformed"
+_say = partial(print, flush=True)  # at once: what follows may take minutes
 
 
 def store_scans(
@@ -303,10 +304,6 @@ def store_scans(
     # Without transforms the cohort's own file serves as well as a copy of it.
     options = {"transforms": transforms, "cache": where == "memory"}
     return cohort.spectra, list(cohort.scan_rows), options
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # at once: what follows may take minutes
 
 
 # Evaluation keeps no activations for a backward pass, so that larger batches fit.

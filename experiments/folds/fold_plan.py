@@ -164,11 +164,9 @@ def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dic
     own = base.model.name
     if ALL in wanted and len(wanted) > 1:
         raise UsageError("--models: all is all, and stands alone")
-    names = dict.fromkeys(wanted or [own])
-    if ALL in wanted:
-        names = dict.fromkeys([own, *choose_families(FAMILIES, None)])
+    names = [own, *choose_families(FAMILIES, None)] if ALL in wanted else wanted or [own]
     found: dict[str, Overrides] = {}
-    for name, point in product(names, _grid(grid)):
+    for name, point in product(dict.fromkeys(names), _grid(grid)):
         lines = []
         if name != own:
             params = choose_families(FAMILIES, [name])[name]

@@ -118,22 +118,14 @@ def _results(
     missing = [task for task in tasks if not task.path.is_file()]
     _work(fit_fold, missing, processes, "baselines of fold {} of {}")
     found = gather(plan, metric, [read_fold(task) for task in tasks] or [{}] * len(plan.folds))
-    measurable = list(
-        dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
-    )
+    measurable = [name for run in found.runs.values() for name in run.metric_names]
     board = make_leaderboard(found, measurable, processes)
     version = replace(plan.folds[0].version, split="").fingerprint
-    about = [
-        *plan.cohort.describe().splitlines(),
-        f"cohort fingerprint, before the split, {version}",
-    ]
-    board = replace(board, about=about)
-    if permutations:
-        tested = _permute(found, tasks, permutations, processes)
-        board = replace(board, permutations=tested)
-    if learning_curve:
-        board = replace(board, learning=_learn(found, tasks, processes))
-    return board
+    told = f"cohort fingerprint, before the split, {version}"
+    about = [*plan.cohort.describe().splitlines(), told]
+    tested = _permute(found, tasks, permutations, processes) if permutations else None
+    learning = _learn(found, tasks, processes) if learning_curve else None
+    return replace(board, about=about, permutations=tested, learning=learning)
 
 
 def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:

@@ -51,7 +51,12 @@ class SideBySide:
                 yield number, work(item)
             return
         if self._pool is None:
-            self._pool = self._started()
+            context = get_context("spawn")  # after a fork neither CUDA nor OpenMP can be used
+            numbers = context.Queue()
+            for number in range(self.jobs):
+                numbers.put(number)
+            given = (numbers, max(1, cpu_count() // self.jobs), gpus(self.device))
+            self._pool = ProcessPoolExecutor(self.jobs, context, _begin, given)
         try:
             futures = {self._pool.submit(work, item): n for n, item in enumerate(items)}
             for future in as_completed(futures):
@@ -61,16 +66,6 @@ class SideBySide:
                 "a process of --jobs died, perhaps for want of memory; the same command line "
                 "continues"
             ) from error
-
-    def _started(self) -> ProcessPoolExecutor:
-        context = get_context("spawn")  # after a fork neither CUDA nor OpenMP can be used
-        numbers = context.Queue()
-        for number in range(self.jobs):
-            numbers.put(number)
-        threads = max(1, cpu_count() // self.jobs)
-        return ProcessPoolExecutor(
-            self.jobs, context, _begin, (numbers, threads, gpus(self.device))
-        )
 
 
 def gpus(device: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A finished run as its own files tell it; no model is loaded."""
+"""A run's tables of predictions, and a finished run as its files tell it; no model is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from datasets.splits import COLUMNS
 from engine.metrics import (
+    CLASSES,
     LAST_EPOCH,
     SAMPLE_STATISTICS,
     TASKS,
@@ -43,6 +44,9 @@ from experiments.run_files.folder import (
     is_run,
     run_names,
 )
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "prob_"
 LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
@@ -137,6 +141,36 @@ def _class_numbers(column: pd.Series[str], names: Sequence[str]) -> Tensor:
     if unknown:
         raise ValueError(f"'{min(unknown)}' is none of the classes {', '.join(names)}")
     return torch.tensor([names.index(name) for name in column], dtype=torch.long)
+
+
+def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
+    """One row a sample.
+
+    Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
+    being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
+    ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
+    """
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
+    return outputs_table(outputs, cohort.class_names, target)
+
+
+def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
+    predicted = outputs.predictions.numpy()
+    table = pd.DataFrame({"sample_id": outputs.sample_id})
+    if outputs.task in CLASSES:
+        named = np.array(names, dtype=object)
+        table[TARGET], table[PREDICTION] = named[target], named[predicted]
+    else:
+        for number, name in enumerate(names):
+            table[LABELLED_TARGET + name] = target[:, number]
+            table[LABELLED_PREDICTION + name] = predicted[:, number]
+    if outputs.task != "regression":
+        probabilities = outputs.probabilities.numpy()
+        for number, name in enumerate(names):
+            table[PROBABILITY + name] = probabilities[:, number]
+    return table
 
 
 # An unpacked package has them all.

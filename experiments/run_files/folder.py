@@ -152,8 +152,12 @@ class RunLock:
         try:
             self._lock.acquire(timeout=PATIENCE_S)
         except Timeout:
-            line = f"the run in {run_dir} is being continued by {self._holder()}"
-            raise UsageError(line) from None
+            try:
+                told = json.loads(self.path.read_text("utf-8"))
+                holder = f"process {told['process']} on {told['host']}"
+            except (OSError, ValueError, KeyError, TypeError):
+                holder = "another process"
+            raise UsageError(f"the run in {run_dir} is being continued by {holder}") from None
         except (PermissionError, FileNotFoundError) as error:
             raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
         except (OSError, NotImplementedError):  # as the file systems of some clusters say
@@ -175,10 +179,3 @@ class RunLock:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 self.path.unlink()
         lock.release()
-
-    def _holder(self) -> str:
-        try:
-            told = json.loads(self.path.read_text("utf-8"))
-            return f"process {told['process']} on {told['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"

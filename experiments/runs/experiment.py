@@ -66,6 +66,7 @@ from experiments.run_files import (
     SPLITS_NAME,
     RunLock,
     changed_cohort,
+    digest,
     new_run_dir,
     write_config,
 )
@@ -78,7 +79,6 @@ from experiments.runs.refit import (
     load_selected,
     measured,
     refit_config,
-    refit_identity,
     refuse_broken,
     selected_epoch,
 )
@@ -448,7 +448,8 @@ class Experiment:
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
         self.handlers = replace(self.handlers, log=log)
-        checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
+        whole = [run_identity(self.config, self.data, trainer.model), epochs]
+        checkpoint.meta = {"refit": digest(whole)}
         begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
         self._start_baselines()
         if trainer.epochs_done() < epochs:

@@ -23,8 +23,6 @@ from engine.distributed import world_size
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH
 from experiments.config import Config, check_config
-from experiments.run_files import digest
-from experiments.runs.run_setup import run_identity
 
 if TYPE_CHECKING:
     from engine.protocols import Stateful
@@ -77,11 +75,6 @@ def selected_epoch(run_dir: Path, trainer: Trainer) -> int:
         return trainer.epochs_done()
     saved = states["trainer"]
     return int(saved["iteration"] // saved["epoch_length"])
-
-
-def refit_identity(config: Config, data: Data, model: nn.Module, epochs: int) -> dict[str, Any]:
-    """What a continued refit must have in common with its checkpoint."""
-    return {"refit": digest([run_identity(config, data, model), epochs])}
 
 
 def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs: int) -> None:
