@@ -103,10 +103,7 @@ def fit_baselines(
 def start_baselines(
     data: Data, settings: BaselinesConfig, seed: int
 ) -> Generator[ClassicalModel, None, None]:
-    """Start to fit the baselines in processes of their own, while this one goes on.
-
-    All cores but one are used; :func:`stop_baselines` ends the processes.
-    """
+    """Start to fit the baselines in processes of their own, on all cores but one."""
     with parallel_config("loky", inner_max_num_threads=1):
         parallel = Parallel(max(FEWEST_PROCESSES, cpu_count() - 1), return_as="generator")
         found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
@@ -141,10 +138,7 @@ def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
 
 
 def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """The names of single models, and whether two are fused; all that fit if none is ``wanted``.
-
-    Raises UsageError where one does not fit the task or the modalities.
-    """
+    """The single models, all that fit if none is ``wanted``, and whether two are fused."""
     spectra, covariates = data.cohort.has_spectra, data.tab_dim > 0
     has = {"spectra": spectra, "covariates": covariates}
     fitting = [n for n, recipe in _recipes(data.cohort.task).items() if has[recipe.modality]]

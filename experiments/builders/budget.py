@@ -83,8 +83,7 @@ def derive_budget(config: Config, batches: int, val_groups: int, continued: bool
 def keep_budget(config: Config, before: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
     """Take what was derived for a run when it began, for its continuation.
 
-    ``before`` are all settings of the run so far, ``chosen`` those that were chosen; both are
-    plain.
+    ``before`` are all plain settings of the run so far, ``chosen`` those that were chosen.
     """
     for place, names in DERIVED:
         section: Any = config

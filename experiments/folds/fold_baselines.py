@@ -111,9 +111,6 @@ def members_of(name: str, best_first: Sequence[str]) -> list[str]:
     return [*of.values(), LATE_FUSION]
 
 
-# -- permutations and the learning curve ------------------------------------------------------
-
-
 def permute(plan: Plan, count: int) -> list[np.ndarray]:
     """Permuted targets of the cohort, ``count`` times.
 

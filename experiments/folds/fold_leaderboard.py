@@ -140,10 +140,7 @@ def title(found: OutOfFold, model: str) -> Message:
 def make_leaderboard(
     found: OutOfFold, metrics: Sequence[str], processes: SideBySide | None = None
 ) -> FoldLeaderboard:
-    """Measure and compare all models; ``processes`` are for the bootstrap.
-
-    ``metrics`` can be computed from predictions; the chosen one is always measured.
-    """
+    """Compare all models by the chosen metric; measure the others that predictions allow."""
     base, metric, groups = found.plan.base, found.metric, found.groups
     models = [RECOMMENDED, *found.best_first]
     measured = list(dict.fromkeys([metric, *metrics]))

@@ -161,20 +161,15 @@ def dots(board: FoldLeaderboard) -> go.Figure:
     figure, found = go.Figure(), board.found
     names = shown_names(title(found, model) for model in board.table["model"])
     folds = shown_names(fold.name for fold in found.plan.folds)
-    for row, (model, kind) in enumerate(
-        zip(board.table["model"], board.table["kind"], strict=True)
-    ):
-        values = board.folds[model]
+    for kind, rows in board.table.groupby("kind", sort=False):
         figure.add_scatter(
-            x=list(values),
-            y=[names[row]] * len(values),
+            x=[value for model in rows["model"] for value in board.folds[model]],
+            y=[names[row] for row in rows.index for _ in folds],
             mode="markers",
-            marker={"color": COLOURS[kind], "size": 8, "opacity": 0.6},
-            text=folds,
+            marker={"color": COLOURS[str(kind)], "size": 8, "opacity": 0.6},
+            text=folds * len(rows),
             hovertemplate=f"{found.plan.kind} %{{text}}: %{{x:.4g}}",
-            name=kind,
-            legendgroup=kind,
-            showlegend=kind not in list(board.table["kind"][:row]),
+            name=str(kind),
         )
     figure.add_scatter(
         x=list(board.table["mean"]),

@@ -43,8 +43,7 @@ class OutOfFold:
     ``val`` and ``test`` are for each fold model -> outputs; networks of several seeds predict the
     mean of their probabilities (of a regression, of their values). ``test`` also has
     ``recommended``, the model that was chosen in this fold, and each single seed by its name in
-    ``single``. ``best_first`` is by the mean over the folds' validation sets. ``runs`` is by
-    candidate, seed and fold.
+    ``single``. ``best_first`` is by the mean over the folds' validation sets.
     """
 
     plan: Plan
@@ -110,10 +109,7 @@ class OutOfFold:
 
 
 def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -> OutOfFold:
-    """Read the finished runs, and choose a model in each fold.
-
-    ``baselines`` has for each fold: ``val`` and ``test`` -> baseline -> outputs.
-    """
+    """Read the finished runs; ``baselines``: per fold, ``val`` and ``test`` -> name -> outputs."""
     runs = {
         key: read_run(config.runs_dir / config.exp_name, config.exp_name)
         for key, config in plan.runs.items()
@@ -190,9 +186,6 @@ def _check_alike(models: Mapping[Any, SavedOutputs]) -> None:
                 f"{name} was tested on other samples than the other models of its fold; move the "
                 "runs away or set --runs_dir"
             )
-
-
-# -- tables of several models -----------------------------------------------------------------
 
 
 def wide_table(models: Mapping[str, EpochOutputs], names: Sequence[str]) -> pd.DataFrame:

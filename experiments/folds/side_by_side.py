@@ -42,10 +42,7 @@ class SideBySide:
             self._pool.shutdown(cancel_futures=True)
 
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Do ``work`` on each item; yields its number and its result, as they come.
-
-        Raises UsageError where a process died.
-        """
+        """Do ``work`` on each item; yields its number and its result, as they come."""
         if self.jobs == 1:
             for number, item in enumerate(items):
                 yield number, work(item)

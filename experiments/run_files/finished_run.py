@@ -57,8 +57,7 @@ class SavedOutputs(EpochOutputs):
     """What a run wrote of its test samples; no model is needed to measure it.
 
     ``logits`` are probabilities [N, C] or [N, T], or a regression's values [N, T], in double
-    precision. ``predicted`` are the decisions as written: classes long [N], labels (0 or 1) long
-    [N, T], or values [N, T].
+    precision; ``predicted`` classes long [N], labels (0 or 1) long [N, T], or values [N, T].
     """
 
     predicted: Tensor = field(kw_only=True)
@@ -79,10 +78,7 @@ class SavedOutputs(EpochOutputs):
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
-    """Outputs, and names of classes, labels or targets, of a ``predictions_table`` file.
-
-    The columns tell the task.
-    """
+    """The outputs in a table of predictions, and names of classes, labels or targets."""
     try:
         # As text: a class may be called NA, a sample 007.
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -183,9 +179,8 @@ class FinishedRun:
 
     ``config`` has the derived settings too. ``monitor`` chose the best epoch, by the largest (mode
     ``max``) or smallest value, which is ``validation``; it is the task's if no epoch was chosen.
-    ``groups`` and ``subsets`` are of each sample. ``parameters`` are the trainable ones, None
-    without a summary; ``seconds`` are NaN without a log. ``not_computed``: metrics of the user's
-    own -> why.
+    ``groups`` and ``subsets`` are of each sample. ``parameters`` are trainable, None without a
+    summary; ``seconds`` are NaN without a log. ``not_computed``: own metrics -> why.
     """
 
     name: str

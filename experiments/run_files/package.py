@@ -219,9 +219,6 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
         raise UsageError(f"{path}: {MANIFEST_NAME} is damaged and cannot be read") from error
 
 
-# -- places on this machine -----------------------------------------------------------------
-
-
 def without_places(value: Any) -> Any:
     """The same plain value, with the last name of every path that starts at a root.
 

@@ -193,8 +193,6 @@ class Experiment:
         """Exit code of the process if a signal stopped the training."""
         return self.handlers.graceful_shutdown.exit_code
 
-    # -- setup ------------------------------------------------------------------------------
-
     @stage
     def setup(self) -> None:
         """Check everything, make the run's folder, attach the handlers.
@@ -371,8 +369,6 @@ class Experiment:
         told = {"changed": self.changed} if self.changed else {}
         self.handlers.log.write("cohort_read", fingerprint=self.data.version.fingerprint, **told)
 
-    # -- stages -----------------------------------------------------------------------------
-
     @stage
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
@@ -431,8 +427,7 @@ class Experiment:
         """Train anew on the training and validation sets, if ``trainer.refit`` asks for it.
 
         All is fitted anew, with the same seed, settings and schedule, for as many epochs as up to
-        the selected one. From then on ``trainer`` and ``data`` are those of the refit, whose model
-        is tested.
+        the selected one. Then ``trainer`` and ``data`` are the refit's, whose model is tested.
         """
         if not self.config.trainer.refit or self.selected is not None:
             return

@@ -109,14 +109,8 @@ def about_refit(data: Data) -> str:
     )
 
 
-# -- selected weights -----------------------------------------------------------------------
-
-
 def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
-    """The states of the best checkpoint; None where nothing was scored: the live weights count.
-
-    That is with top-k off, or where the metric was undefined.
-    """
+    """The best checkpoint's states; None where nothing was scored: the live weights count."""
     best = run_dir / "checkpoints" / "best.pt"
     if best.is_file():
         states: dict[str, Any] = load_checkpoint(best)["states"]

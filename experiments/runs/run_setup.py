@@ -54,8 +54,7 @@ class Continuation:
     """Where a cut run is continued from, and with which other settings.
 
     ``path`` is the newest whole checkpoint, None where the run was cut before its first;
-    ``skipped`` has a line on each that could not be read; ``before`` are all settings so far, in
-    plain types.
+    ``skipped`` has a line on each that could not be read; ``before`` are all plain settings so far.
     """
 
     run_dir: Path
@@ -99,10 +98,7 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
 def changes_since(
     run_dir: Path, config: Config, meta: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Change]]:
-    """The settings of a run so far, in plain types, and which of them differ now.
-
-    Those of training are in its newest checkpoint's ``meta``.
-    """
+    """The plain settings so far, of training by a checkpoint's ``meta``; which differ now."""
     resolved = run_dir / RESOLVED_NAME
     source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
     before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))

@@ -190,10 +190,7 @@ def state_of(config: Config) -> str:
 
 
 def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
-    """Run what is not finished yet in sequence; the exit code if a signal stopped a run.
-
-    The first of each group by ``kind_of`` is set up before any is trained.
-    """
+    """:func:`run_each`, after the first of each group by ``kind_of`` was set up as a trial."""
     return run_each(configs, states_of(configs, kind_of))
 
 
@@ -212,7 +209,7 @@ def states_of(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> li
 
 
 def run_each(configs: Sequence[Config], states: Sequence[str]) -> int | None:
-    """:func:`run_planned` of runs whose states are known."""
+    """Run in sequence what is not finished; the exit code if a signal stopped a run."""
     for number, (config, state) in enumerate(zip(configs, states, strict=True), start=1):
         title = f"[{number}/{len(configs)}] {config.exp_name}"
         if state == FINISHED:
