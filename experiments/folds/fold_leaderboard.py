@@ -100,7 +100,7 @@ class FoldLeaderboard:
             return told
         network, baseline = found.networks[0], found.baselines[0]
         if self.by_folds:
-            apart = _apart(self.folds[network], self.folds[baseline])
+            apart = np.subtract(self.folds[network], self.folds[baseline]).tolist()
             difference = corrected_interval(apart, found.test_share)
         else:
             pair, resamples = (found.pooled(baseline), found.pooled(network)), base.report.resamples
@@ -170,7 +170,8 @@ def make_leaderboard(
         for (model, name), values in folds.items()
     )
     leading = by_metric[by_metric["metric"] == metric].reset_index(drop=True)
-    leading.insert(1, "kind", [_kind(found, model) for model in models])
+    kinds = ("baseline" if m in found.baselines else "network" for m in found.best_first)
+    leading.insert(1, "kind", [RECOMMENDED, *kinds])
     leading["n"], leading["groups"] = len(groups), len(set(groups))
     leading["chosen"] = [found.chosen.count(m) if m != RECOMMENDED else pd.NA for m in models]
     leading["validation"] = [_validation(found, model) for model in models]
@@ -195,12 +196,6 @@ def mean_figure(found: OutOfFold, metric: str, values: Sequence[float]) -> Inter
     least = -1.0 if metric == "mcc" else 0.0
     low, high = np.clip([figure.low, figure.high], least, 1.0)  # NaN stays
     return replace(figure, low=float(low), high=float(high))
-
-
-def _kind(found: OutOfFold, model: str) -> str:
-    if model == RECOMMENDED:
-        return RECOMMENDED
-    return "baseline" if model in found.baselines else "network"
 
 
 def _validation(found: OutOfFold, model: str) -> float:
@@ -250,10 +245,8 @@ def _differences(
             math.nan if math.isnan(interval.low) else p
             for p, interval in zip(drawn, apart, strict=True)
         ]
-    by_fold = [
-        corrected_t_test(_apart(folds[model], folds[reference]), found.test_share)[1]
-        for model in others
-    ]
+    of_folds = [np.subtract(folds[model], folds[reference]).tolist() for model in others]
+    by_fold = [corrected_t_test(values, found.test_share)[1] for values in of_folds]
     nothing = [math.nan]
     return pd.DataFrame(
         {
@@ -267,10 +260,6 @@ def _differences(
             "pooled_p_holm": nothing + holm(pooled),
         }
     )
-
-
-def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(first, second, strict=True)]
 
 
 def always_wrong(found: OutOfFold) -> list[list[str]]:

@@ -104,44 +104,33 @@ def _stopped(experiment: Experiment) -> int | None:
 
 def print_setup(experiment: Experiment) -> None:
     """Print the data, the audit, the model and the device."""
-    printed = {found.sentence for found in experiment.audit if found.level != "note"}
-    for line in experiment.data.describe():
-        if line not in printed:  # by the audit, below
-            print(line)
-    if experiment.changed:
-        print(experiment.changed)
-    if experiment.config.audit.enabled:
-        notes = ", ".join(found.name for found in experiment.audit if found.level == "note")
-        print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
-        for line in audit_table([found for found in experiment.audit if found.level != "note"]):
-            print(line)
-    for line in experiment.handlers.repeated:
-        print(line)
-    budget = about_budget(experiment.config, len(experiment.data.loaders["train"]))
-    if budget:
-        print(budget)
-    if experiment.config.trainer.refit:
-        print(about_refit(experiment.data))
+    config, audit = experiment.config, experiment.audit
+    told = [found for found in audit if found.level != "note"]
+    of_audit = {found.sentence for found in told}
+    lines = [line for line in experiment.data.describe() if line not in of_audit]
+    lines.append(experiment.changed or "")
+    if config.audit.enabled:
+        notes = ", ".join(found.name for found in audit if found.level == "note")
+        lines.append(f"audit {audit_summary(audit)}{f' ({notes})' if notes else ''}")
+        lines += audit_table(told)
+    lines += experiment.handlers.repeated
+    lines.append(about_budget(config, len(experiment.data.loaders["train"])))
+    if config.trainer.refit:
+        lines.append(about_refit(experiment.data))
+    lines.append(tell_group(config.trainer) or "")
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
-    together = tell_group(experiment.config.trainer)
-    if together:
-        print(together)
-    print(
-        f"model {experiment.config.model.name} with {parameters:,} parameters "
-        f"on {experiment.trainer.device}",
-        flush=True,
-    )
+    device = experiment.trainer.device
+    lines.append(f"model {config.model.name} with {parameters:,} parameters on {device}")
+    print("\n".join(filter(None, lines)), flush=True)
 
 
 def print_results(experiment: Experiment) -> None:
     """Print a table of validation and test metrics, thresholds and calibration."""
     results, cohort = experiment.results, experiment.data.cohort
-    positive = about_positive(cohort.task, cohort.class_names)
-    if positive:
-        print(positive)
+    lines: list[str] = [about_positive(cohort.task, cohort.class_names)]
     columns: dict[str, Mapping[str, float]] = {"validation": results["val"]}
     if experiment.selected is not None:
-        print(about_refitted(experiment.selected.epochs))
+        lines.append(about_refitted(experiment.selected.epochs))
         columns |= {"test": experiment.selected.test, "test, refit": results["test"]}
     else:
         columns["test"] = results["test"]
@@ -152,18 +141,16 @@ def print_results(experiment: Experiment) -> None:
     # Two spaces part the columns, however long a number is.
     column = max(NARROWEST_COLUMN, *(len(cell) + 2 for row in rows for cell in row[1:]))
     for name, *cells in rows:
-        print(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
+        lines.append(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
     too_few = too_few_of(experiment.intervals)
-    if too_few:
-        print(about_too_few(too_few, cohort.task))
-    for line in decision_lines(experiment.findings, cohort.task):
-        print(line)
+    lines.append(about_too_few(too_few, cohort.task) if too_few else "")
+    lines += decision_lines(experiment.findings, cohort.task)
     if experiment.leaderboard is not None:
-        for line in leaderboard_lines(experiment.leaderboard):
-            print(line)
+        lines += leaderboard_lines(experiment.leaderboard)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:
-        print(f"{unexplained}; the handler attribution explains another: target")
+        lines.append(f"{unexplained}; the handler attribution explains another: target")
+    print("\n".join(filter(None, lines)))
 
 
 ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
