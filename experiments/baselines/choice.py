@@ -13,6 +13,8 @@ from engine.metrics import TASKS, EpochOutputs, better_when, metric_value
 if TYPE_CHECKING:
     from experiments.config import Config
 
+BEATS, LOSES, OPEN, UNTESTED = "beats", "does_not_beat", "no_difference", "untested"
+
 
 def comparison_metric(config: Config, task: str) -> str:
     """The metric that compares models: the monitored one if it suits baselines, else the task's."""

@@ -17,9 +17,16 @@ from engine.statistics import (
     delong_test,
     groups_of_rarest,
 )
-from experiments.baselines.choice import comparison_metric, model_losses, ranked
+from experiments.baselines.choice import (
+    BEATS,
+    LOSES,
+    OPEN,
+    UNTESTED,
+    comparison_metric,
+    model_losses,
+    ranked,
+)
 from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
-from experiments.baselines.text import BEATS, LOSES, OPEN, UNTESTED
 
 if TYPE_CHECKING:
     from experiments.builders import Data

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from datasets.messages import Message, sentences
 from engine.reporting import figure_text, figure_texts, p_text, with_bounds
 from engine.statistics import TOO_FEW
+from experiments.baselines.choice import BEATS, LOSES, OPEN, UNTESTED
 from experiments.config import LATE_FUSION
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ TITLES = {
     LATE_FUSION: "late fusion",
 }
 
-BEATS, LOSES, OPEN, UNTESTED = "beats", "does_not_beat", "no_difference", "untested"
 VERDICTS = {
     BEATS: "{} beats {}: {} {} against {}, difference {} ({} to {})",
     LOSES: "{} does not beat {}: {} {} against {}, difference {} ({} to {})",
