@@ -141,11 +141,10 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
                 inside == BASELINES_NAME and source.stat().st_size > MOST_BASELINES_BYTES
             ):
                 continue
+            content: bytes | Path = source
             if inside in WITHOUT_PLACES:
-                text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
-                files[inside] = _add(archive, inside, text.encode())
-            else:
-                files[inside] = _add(archive, inside, source)
+                content = WITHOUT_PLACES[inside](source.read_text("utf-8")).encode()
+            files[inside] = _add(archive, inside, content)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
