@@ -1,10 +1,9 @@
 """Models on the same folds: ``python experiments/cross_validate.py NAME|FILE [--models all]``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -60,7 +59,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         ("permutations", 0, "of the targets, to test the best baseline"),
     ):
         parser.add_argument(
-            f"--{name}", type=_at_least(default), default=default, metavar="N", help=about
+            f"--{name}", type=partial(_at_least, default), default=default, metavar="N", help=about
         )
     parser.add_argument(
         "--grid",
@@ -79,13 +78,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     return known, read_overrides(rest)
 
 
-def _at_least(smallest: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {smallest} on")
-        return int(text)
-
-    return read
+def _at_least(smallest: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < smallest:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {smallest} on")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

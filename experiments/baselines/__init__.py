@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.baselines.choice import comparison_metric
+    from experiments.baselines.choice import comparison_metric, model_losses, ranked
     from experiments.baselines.fit import (
         Baselines,
         baseline_outputs,
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from experiments.baselines.leaderboard import (
         Entry,
         Leaderboard,
+        compare_run,
         compare_with_baselines,
+        delong_fits,
+        paired_difference,
     )
-    from experiments.baselines.run_comparison import compare_run
     from experiments.baselines.saved import load_baselines, save_baselines
     from experiments.baselines.text import (
         about_leaderboard,

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from engine.metrics import TASKS, EpochOutputs, better_when, metric_value
 
 if TYPE_CHECKING:
     from experiments.config import Config
 
-BEATS, LOSES, OPEN = "beats", "does_not_beat", "no_difference"
-UNTESTED = "untested"
+BEATS, LOSES, OPEN, UNTESTED = "beats", "does_not_beat", "no_difference", "untested"
 
 
 def comparison_metric(config: Config, task: str) -> str:
@@ -27,21 +28,20 @@ def comparison_metric(config: Config, task: str) -> str:
     return "r2" if task == "regression" and several else TASKS[task].monitor.removeprefix("val/")
 
 
-def ranked(outputs: Mapping[str, EpochOutputs], metric: str) -> list[str]:
-    """Names of models from the best on; equal values are ordered by log loss, or by r2.
+def model_losses(outputs: Mapping[str, EpochOutputs], metric: str) -> pd.DataFrame:
+    """One row per model: the metric and, for ties, log loss or r2; smaller is better."""
 
-    Args:
-        outputs: Of each model on the same samples.
-        metric: An undefined value is the worst.
-    """
-
-    def worse(name: str, by: str) -> float:
-        value = metric_value(by, outputs[name])
-        found = value if better_when(by) == "min" else -value
+    def loss(name: str, of: EpochOutputs) -> float:
+        value = metric_value(name, of)
+        found = value if better_when(name) == "min" else -value
         return math.inf if math.isnan(found) else found
 
-    def key(name: str) -> tuple[float, float]:
-        tie = "r2" if outputs[name].task == "regression" else "log_loss"
-        return worse(name, metric), worse(name, tie)
+    task = next(iter(outputs.values())).task
+    by = [metric, "r2" if task == "regression" else "log_loss"]
+    rows = {model: [loss(name, of) for name in by] for model, of in outputs.items()}
+    return pd.DataFrame(rows, index=["metric", "tie"]).T
 
-    return sorted(outputs, key=key)
+
+def ranked(losses: pd.DataFrame) -> list[str]:
+    """Names of models from the best on; an undefined value is the worst."""
+    return list(losses.sort_values(["metric", "tie"], kind="stable").index)

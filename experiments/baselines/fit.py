@@ -15,16 +15,9 @@ from torch import Tensor
 
 from datasets.errors import UsageError, nearest
 from engine.metrics import CLASSES, EpochOutputs
-from experiments.baselines.choice import ranked
+from experiments.baselines.choice import model_losses, ranked
 from experiments.config import LATE_FUSION, BaselinesConfig
-from models.classical import (
-    CLASSIFIERS,
-    REGRESSORS,
-    SMALLEST,
-    ClassicalModel,
-    Recipe,
-    fit_model,
-)
+from models.classical import CLASSIFIERS, REGRESSORS, SMALLEST, ClassicalModel, Recipe, fit_model
 
 if TYPE_CHECKING:
     from datasets.cohort import TargetScaler
@@ -38,13 +31,8 @@ FEWEST_PROCESSES = 2
 class Baselines:
     """Fitted baselines.
 
-    Attributes:
-        task: A key of ``engine.metrics.TASKS``.
-        models: Name -> model.
-        fused: Names of the models whose logits late fusion averages: the best of each modality on
-            the validation set; empty without late fusion.
-        scaler: Of a regression's targets.
-        drawn: Number of training samples fitted to, if not all.
+    ``fused`` are those whose logits late fusion averages, the best of each modality on the
+    validation set, or none. ``drawn`` is the number of training samples fitted to, if not all.
     """
 
     task: str
@@ -61,9 +49,7 @@ class Baselines:
     def logits(self, spectra: np.ndarray, covariates: np.ndarray) -> dict[str, Tensor]:
         """Name -> logits [N, C] or [N, T], or a regression's values in the targets' units.
 
-        Args:
-            spectra: Mean transformed spectra, [N, L].
-            covariates: Encoded, [N, D].
+        ``spectra`` are mean transformed ones, [N, L]; ``covariates`` are encoded, [N, D].
         """
         inputs = {"spectra": spectra, "covariates": covariates}
         found = {
@@ -91,18 +77,10 @@ def fit_baselines(
     fused: Sequence[str] | None = None,
     started: Iterator[ClassicalModel] | None = None,
 ) -> Baselines:
-    """Fit the configured baselines, on all cores, or wait for those that were started.
+    """Fit the configured baselines, on all cores, or wait for those that were ``started``.
 
-    Args:
-        data: With its datasets.
-        settings: Which baselines, and from how many training samples on some are drawn.
-        metric: Chooses the members of late fusion on the validation set.
-        seed: Of trees, folds and drawn samples.
-        fused: Members of late fusion that were chosen before; None to choose them.
-        started: From :func:`start_baselines` with the same arguments.
-
-    Raises:
-        UsageError: A baseline does not fit the data.
+    ``metric`` chooses the members of late fusion on the validation set, unless ``fused`` has them.
+    ``started`` is from :func:`start_baselines` with the same arguments.
     """
     names, fuse = choose_names(data, settings.models)
     samples = len(_rows(data, settings, seed))
@@ -114,18 +92,20 @@ def fit_baselines(
     drawn = samples if samples < len(data.datasets["train"]) else None
     by_name = dict(zip(names, started, strict=True))
     found = Baselines(data.cohort.task, by_name, fused or (), data.scaler, drawn)
-    return _with_fusion(found, data, metric) if fuse and fused is None else found
+    if not fuse or fused is not None:
+        return found
+    best: dict[str, str] = {}
+    for name in ranked(model_losses(baseline_outputs(found, data, "val"), metric)):
+        best.setdefault(by_name[name].recipe.modality, name)
+    return replace(found, fused=[best["spectra"], best["covariates"]])
 
 
 def start_baselines(
     data: Data, settings: BaselinesConfig, seed: int
 ) -> Generator[ClassicalModel, None, None]:
-    """Start to fit the baselines in processes of their own, while this one goes on.
-
-    All cores but one are used; :func:`stop_baselines` ends the processes.
-    """
+    """Start to fit the baselines in processes of their own, on all cores but one."""
     with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(max(FEWEST_PROCESSES, (cpu_count()) - 1), return_as="generator")
+        parallel = Parallel(max(FEWEST_PROCESSES, cpu_count() - 1), return_as="generator")
         found: Generator[ClassicalModel, None, None] = parallel(_calls(data, settings, seed))
     return found
 
@@ -158,24 +138,18 @@ def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
 
 
 def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """The names of single models, and whether two are fused.
-
-    Args:
-        data: Has a task, and one or both modalities.
-        wanted: Names; empty for all that fit.
-
-    Raises:
-        UsageError: One does not fit the task or the modalities.
-    """
+    """The single models, all that fit if none is ``wanted``, and whether two are fused."""
     spectra, covariates = data.cohort.has_spectra, data.tab_dim > 0
     has = {"spectra": spectra, "covariates": covariates}
     fitting = [n for n, recipe in _recipes(data.cohort.task).items() if has[recipe.modality]]
     fusible = [LATE_FUSION] if spectra and covariates else []
+    present = " and ".join(name for name, there in has.items() if there)
     for name in wanted:
         if name not in (*fitting, *fusible):
             raise UsageError(
                 f"baselines.models: '{name}' does not fit a {data.cohort.task} task "
-                f"{_modalities(has)}{nearest(name, [*fitting, *fusible])}"
+                f"{f'on {present}' if present else 'without spectra and covariates'}"
+                f"{nearest(name, [*fitting, *fusible])}"
             )
     singles = [name for name in fitting if not wanted or name in wanted]
     if wanted == [LATE_FUSION]:
@@ -189,21 +163,13 @@ def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], boo
     return singles, fuse
 
 
-def _modalities(has: Mapping[str, bool]) -> str:
-    present = [name for name, there in has.items() if there]
-    return f"on {' and '.join(present)}" if present else "without spectra and covariates"
-
-
 def _recipes(task: str) -> Mapping[str, Recipe]:
     return REGRESSORS if task == "regression" else CLASSIFIERS
 
 
 def _rows(data: Data, settings: BaselinesConfig, seed: int) -> np.ndarray:
-    return _drawn(data.cohort.groups[data.trained], settings.max_samples, seed)
-
-
-def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Rows of randomly drawn whole groups, at most so many (or one group); else all."""
+    groups, most = data.cohort.groups[data.trained], settings.max_samples
     if len(groups) <= most:
         return np.arange(len(groups))
     names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -212,22 +178,8 @@ def _drawn(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.flatnonzero(np.isin(group_of, taken))
 
 
-def _with_fusion(baselines: Baselines, data: Data, metric: str) -> Baselines:
-    outputs = baseline_outputs(baselines, data, "val")
-    best: dict[str, str] = {}
-    for name in ranked(outputs, metric):
-        best.setdefault(baselines.models[name].recipe.modality, name)
-    return replace(baselines, fused=[best["spectra"], best["covariates"]])
-
-
 def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str, EpochOutputs]:
-    """Outputs of each baseline on a subset, in the cohort's order.
-
-    Args:
-        baselines: Fitted.
-        data: With its datasets.
-        subset: ``train``, ``val`` or ``test``.
-    """
+    """Outputs of each baseline on a subset, in the cohort's order."""
     dataset = data.datasets[subset]
     target = torch.from_numpy(dataset.targets)
     if data.scaler is not None:

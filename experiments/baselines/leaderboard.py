@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +17,26 @@ from engine.statistics import (
     delong_test,
     groups_of_rarest,
 )
-from experiments.baselines.choice import BEATS, LOSES, OPEN, UNTESTED, comparison_metric, ranked
+from experiments.baselines.choice import (
+    BEATS,
+    LOSES,
+    OPEN,
+    UNTESTED,
+    comparison_metric,
+    model_losses,
+    ranked,
+)
+from experiments.baselines.fit import Baselines, baseline_outputs, fit_baselines
 
 if TYPE_CHECKING:
+    from experiments.builders import Data
     from experiments.config import Config
+    from models.classical import ClassicalModel
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model's figures.
-
-    Attributes:
-        name: Of a baseline, or of the network (``model.name``).
-        val: The chosen metric on the validation set.
-        test: The chosen metric on the test set, with its interval.
-        metrics: ``val`` and ``test`` -> metric -> value.
-    """
+    """A model's figures: its chosen metric, and ``val`` and ``test`` -> metric -> value."""
 
     name: str
     val: float
@@ -42,18 +46,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The network and the baselines on the same split.
+    """The network and the baselines on the same split, from the best on the validation set on.
 
-    Attributes:
-        metric: By which they are compared.
-        network: The trained network.
-        baselines: From the best on the validation set on.
-        difference: Of ``metric`` on the test set, the network's minus the best baseline's, with its
-            paired interval.
-        p_value: DeLong's, for AUROC of two classes with one sample per group; else NaN.
-        drawn: Number of training samples that the baselines were fitted to, if not all.
-        refitted: Whether network and baselines were fitted anew to the training and validation
-            sets before the test.
+    ``difference`` is of ``metric`` on the test set, the network's minus the best baseline's, with
+    its paired interval; ``p_value`` is DeLong's, where it applies. ``drawn`` is the number of
+    training samples that the baselines were fitted to, if not all. ``refitted``: all were fitted
+    anew to the training and validation sets before the test.
     """
 
     metric: str
@@ -113,13 +111,8 @@ def compare_with_baselines(
 ) -> Leaderboard:
     """Compare a network with its baselines, the best of which is chosen on the validation set.
 
-    Args:
-        config: Of the run: metrics, resamples, seed.
-        network: ``val`` and ``test`` -> outputs in the cohort's order.
-        baselines: ``val`` and ``test`` -> name -> outputs on the same samples.
-        groups: Of each test sample.
-        drawn: Number of training samples that the baselines were fitted to, if not all.
-        refitted: Whether all were fitted anew to the training and validation sets.
+    ``network`` has ``val`` and ``test`` -> outputs in the cohort's order, ``baselines`` likewise by
+    name; ``groups`` are of the test samples.
     """
     test = network["test"]
     metric = comparison_metric(config, test.task)
@@ -135,38 +128,64 @@ def compare_with_baselines(
         }
         return Entry(name, metric_value(metric, of["val"]), whole, values)
 
-    order = ranked(baselines["val"], metric)
+    order = ranked(model_losses(baselines["val"], metric))
     entries = [
         entry(n, {subset: baselines[subset][n] for subset in ("val", "test")}) for n in order
     ]
-    best = baselines["test"][order[0]]
-    if resamples:
-        # Without what only the network has, both are compared by the same rule.
-        models = [best, replace(test, custom={}, of_samples={})]
-        difference = bootstrap_differences(models, groups, [metric], resamples, seed=seed)[0][
-            metric
-        ]
-    else:
-        difference = Interval(metric_value(metric, test) - metric_value(metric, best))
-    return Leaderboard(
-        metric,
-        entry(config.model.name, {subset: network[subset] for subset in ("val", "test")}),
-        entries,
-        difference,
-        _p_value(metric, test, best, groups),
-        drawn,
-        refitted,
-    )
+    best, p_value = baselines["test"][order[0]], UNDEFINED
+    # Without what only the network has, both are compared by the same rule.
+    pair = best, replace(test, custom={}, of_samples={})
+    difference = paired_difference(*pair, groups, metric, resamples, seed)
+    if delong_fits(metric, test, groups):
+        p_value = delong_test(test.scores[:, 1], best.scores[:, 1], test.target).p_value
+    ours = entry(config.model.name, {subset: network[subset] for subset in ("val", "test")})
+    return Leaderboard(metric, ours, entries, difference, p_value, drawn, refitted)
 
 
-def _p_value(
-    metric: str, network: EpochOutputs, best: EpochOutputs, groups: Sequence[str]
-) -> float:
-    """DeLong's, which takes independent samples and enough of each class."""
-    rarest = groups_of_rarest(metric, network, groups)
-    independent = len(set(groups)) == len(groups)
-    if metric != "auroc" or network.task != "binary" or not independent:
-        return UNDEFINED
-    if rarest is None or rarest < FEWEST_GROUPS:
-        return UNDEFINED
-    return delong_test(network.scores[:, 1], best.scores[:, 1], network.target).p_value
+def paired_difference(
+    first: EpochOutputs,
+    second: EpochOutputs,
+    groups: Sequence[str],
+    metric: str,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """The second model's metric minus the first's, with an interval if there are resamples."""
+    if not resamples:
+        return Interval(metric_value(metric, second) - metric_value(metric, first))
+    pair = [first, second]
+    return bootstrap_differences(pair, groups, [metric], resamples, seed=seed)[0][metric]
+
+
+def delong_fits(metric: str, outputs: EpochOutputs, groups: Sequence[str]) -> bool:
+    """Whether DeLong's test applies: AUROC, two classes, independent samples, enough of each."""
+    if metric != "auroc" or outputs.task != "binary" or len(set(groups)) < len(groups):
+        return False
+    rarest = groups_of_rarest(metric, outputs, groups)
+    return rarest is not None and rarest >= FEWEST_GROUPS
+
+
+def compare_run(
+    config: Config,
+    data: Data,
+    network: Mapping[str, EpochOutputs],
+    refitted: Data | None = None,
+    started: Mapping[Sequence[str], Iterator[ClassicalModel]] | None = None,
+) -> tuple[Baselines, Leaderboard, dict[str, dict[str, EpochOutputs]]]:
+    """Fit the configured baselines to a run's data, and compare its network with them.
+
+    Returns also the baselines' outputs: ``val`` and ``test`` -> name -> outputs. With ``refitted``
+    data the baselines are chosen as without, then fitted anew to these as the network is, and
+    tested so. ``started`` are fits that began before, by the ``fitted_on`` of their data.
+    """
+    metric = comparison_metric(config, data.cohort.task)
+    settings, seed, started = config.baselines, config.seed, started or {}
+    baselines = fit_baselines(data, settings, metric, seed, None, started.get(data.fitted_on))
+    outputs = {"val": baseline_outputs(baselines, data, "val")}
+    if refitted is not None:
+        fused, begun = baselines.fused, started.get(refitted.fitted_on)
+        baselines = fit_baselines(refitted, settings, metric, seed, fused, begun)
+    outputs["test"] = baseline_outputs(baselines, refitted or data, "test")
+    groups, again = data.groups_of(network["test"].sample_id), refitted is not None
+    board = compare_with_baselines(config, network, outputs, groups, baselines.drawn, again)
+    return baselines, board, outputs

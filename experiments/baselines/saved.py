@@ -1,7 +1,5 @@
 """Baselines in a run's folder, without pickle."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 
@@ -24,15 +22,7 @@ TRUSTED = [
 
 
 def save_baselines(baselines: Baselines, folder: Path) -> str | None:
-    """Write the file ``baselines.skops``.
-
-    Args:
-        baselines: Fitted.
-        folder: The run's.
-
-    Returns:
-        A line, if skops is not installed and nothing is written.
-    """
+    """Write ``baselines.skops``; returns a line if skops is not installed: nothing is written."""
     try:
         from skops.io import dumps
     except ImportError:
@@ -49,11 +39,7 @@ def save_baselines(baselines: Baselines, folder: Path) -> str | None:
 
 
 def load_baselines(folder: Path) -> Baselines:
-    """Read what :func:`save_baselines` has written.
-
-    Raises:
-        UsageError: There is no such file, skops is not installed, or the file is not of baselines.
-    """
+    """Read what :func:`save_baselines` has written, or raise UsageError."""
     try:
         from skops.io import load
         from skops.io.exceptions import UntrustedTypesFoundException

@@ -29,7 +29,6 @@ TITLES = {
     LATE_FUSION: "late fusion",
 }
 
-
 VERDICTS = {
     BEATS: "{} beats {}: {} {} against {}, difference {} ({} to {})",
     LOSES: "{} does not beat {}: {} {} against {}, difference {} ({} to {})",
@@ -90,13 +89,10 @@ def about_leaderboard(found: Leaderboard) -> Message:
     if found.drawn is not None:
         told.append(Message("They are fitted to {} training samples, drawn by group.", found.drawn))
     if not math.isnan(found.p_value):
-        told.append(Message("DeLong's test of the difference: p {}.", _equals(found.p_value)))
+        text = p_text(found.p_value)
+        equals = text if text.startswith("<") else f"= {text}"
+        told.append(Message("DeLong's test of the difference: p {}.", equals))
     return sentences(*told)
-
-
-def _equals(p_value: float) -> str:
-    told = p_text(p_value)
-    return told if told.startswith("<") else f"= {told}"
 
 
 def leaderboard_lines(found: Leaderboard) -> list[str]:

@@ -34,13 +34,7 @@ DERIVED: Sequence[tuple[str, tuple[str, ...]]] = (
 
 
 def derive_batch_size(config: Config, samples: int, processes: int = 1) -> None:
-    """A power of two near a 16th of the training set, from 8 to 64, for all processes together.
-
-    Args:
-        config: Changed, unless it has a chosen batch size.
-        samples: Of the training set.
-        processes: That share a batch.
-    """
+    """A power of two near a 16th of the training set, from 8 to 64, for all processes together."""
     if config.trainer.is_open("batch_size"):
         wanted = min(max(samples / BATCHES, SMALLEST_BATCH), LARGEST_BATCH)
         joint = 2 ** round(math.log2(wanted))
@@ -48,13 +42,10 @@ def derive_batch_size(config: Config, samples: int, processes: int = 1) -> None:
 
 
 def derive_budget(config: Config, batches: int, val_groups: int, continued: bool = False) -> None:
-    """Epochs, warm-up, early stopping and selection.
+    """Epochs, warm-up, early stopping and selection, where nothing was chosen.
 
-    Args:
-        config: Changed where nothing was chosen.
-        batches: Of an epoch, in each process.
-        val_groups: Groups of the rarest class in the validation set; all of a regression.
-        continued: Whether the run began before, so that only what is missing is derived.
+    ``val_groups`` are of the validation set's rarest class, of a regression all. Of a ``continued``
+    run only what is missing is derived.
     """
 
     def is_open(section: Section, name: str) -> bool:
@@ -92,10 +83,7 @@ def derive_budget(config: Config, batches: int, val_groups: int, continued: bool
 def keep_budget(config: Config, before: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
     """Take what was derived for a run when it began, for its continuation.
 
-    Args:
-        config: Of the continuation; changed where nothing is chosen.
-        before: All settings of the run so far, in plain types.
-        chosen: Those that were chosen, likewise; others are null.
+    ``before`` are all plain settings of the run so far, ``chosen`` those that were chosen.
     """
     for place, names in DERIVED:
         section: Any = config

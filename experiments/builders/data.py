@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.augmentations import AUGMENTATIONS, make_augmentations
@@ -63,13 +62,9 @@ TRAIN = "train"
 class Data:
     """A cohort with its split, datasets and loaders.
 
-    Attributes:
-        split: ``train``, ``val`` or ``test`` for each sample, [N].
-        scaler: Of regression targets, else None.
-        loaders: One per subset, each process with its share; only training shuffles and augments.
-        out_of_domain: Values that the transforms are not made for.
-        fitted_on: The subsets that are trained on: ``train``, and of a refit ``val``.
-        tested: A line on the fold, group or batch that is the test set; else empty.
+    ``split`` is the subset of each sample, [N]; ``scaler`` is of regression targets. Each process
+    has its share of a loader; only training shuffles and augments. ``fitted_on`` is ``train``, and
+    of a refit ``val``; ``tested`` is a line on the fold that is the test set, or empty.
     """
 
     cohort: Cohort
@@ -109,10 +104,6 @@ class Data:
     def trained(self) -> np.ndarray:
         """Whether a sample is trained on, bool [N]."""
         return np.isin(self.split, self.fitted_on)
-
-    def train_targets(self) -> Tensor:
-        """Classes [N_train] or labels [N_train, T] of what is trained on."""
-        return torch.from_numpy(self.cohort.targets[self.trained])
 
     def groups_of(self, samples: Sequence[str]) -> list[str]:
         """The group of each of these samples."""
@@ -245,30 +236,16 @@ def build_data(
             cache_limit=sys.maxsize,
             **options,
         )
-    tested = tested_fold(cohort, settings, split)
-    data = Data(
-        cohort,
-        split,
-        encoder,
-        transforms,
-        scaler,
-        datasets,
-        {},
-        version,
-        fitted_on,
-        tested,
-        out_of_domain,
-    )
+    fitted, tested = (encoder, transforms, scaler), tested_fold(cohort, settings, split)
+    data = Data(cohort, split, *fitted, datasets, {}, version, fitted_on, tested, out_of_domain)
     return with_loaders(config, data)
 
 
 def with_loaders(config: Config, data: Data) -> Data:
     """The same data with loaders for the present world size."""
-    cohort, train = data.cohort, data.trained
-    targets, groups = cohort.targets[train], cohort.groups[train]
-    return replace(
-        data, loaders=build_loaders(config, data.datasets, targets, groups, rank(), world_size())
-    )
+    targets, groups = (of[data.trained] for of in (data.cohort.targets, data.cohort.groups))
+    loaders = build_loaders(config, data.datasets, targets, groups, rank(), world_size())
+    return replace(data, loaders=loaders)
 
 
 def configured_transforms(settings: DataConfig) -> Compose:
@@ -290,6 +267,7 @@ def _find_each(
 
 # Of the folder for what can be made again.
 FOLDER = "transformed"
+_say = partial(print, flush=True)  # at once: what follows may take minutes
 
 
 def store_scans(
@@ -328,10 +306,6 @@ def store_scans(
     return cohort.spectra, list(cohort.scan_rows), options
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # at once: what follows may take minutes
-
-
 # Evaluation keeps no activations for a backward pass, so that larger batches fit.
 EVALUATION_BATCH_FACTOR = 2
 
@@ -347,22 +321,20 @@ def build_loaders(
     """Make a loader of each subset; only training shuffles and balances.
 
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
-    ``classes`` and ``groups`` are of the training set, [N_train]; other targets cannot be balanced.
+    ``classes`` and ``groups`` are of the training set, [N_train].
     """
     batching = config.data.batching
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+    strata = {"none": None, "class": classes, "group": groups}[batching.balance]
     loaders = {}
     for subset, dataset in datasets.items():
-        strata = {"none": None, "class": classes, "group": groups}[batching.balance]
-        sampler = _sampler(
-            config, dataset, subset == TRAIN, strata if subset == TRAIN else None, rank, world_size
-        )
+        train = subset == TRAIN
         loaders[subset] = make_loader(
             dataset,
             seed=config.seed,
             num_workers=config.data.num_workers,
             pin_memory=to_gpu,
-            sampler=sampler,
+            sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
             collate=_collate(batching, to_gpu),
         )
     return loaders

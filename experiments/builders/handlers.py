@@ -48,11 +48,7 @@ Attach = Callable[..., Any]
 
 @dataclass(frozen=True)
 class RunHandlers:
-    """The handlers that later stages use.
-
-    Attributes:
-        repeated: A line on each of ``handlers`` that is attached more than once.
-    """
+    """The handlers that later stages use; ``repeated`` has a line on each attached twice."""
 
     checkpoint: Checkpoint
     log: RunLog
@@ -79,10 +75,7 @@ def build_handlers(
     loss_terms: list[str],
     page: Page | None = None,
 ) -> RunHandlers:
-    """Build the configured handlers and attach them; none writes before training.
-
-    ``page`` makes the run's page during training; None for no page.
-    """
+    """Attach the configured handlers; none writes before training, ``page`` during it."""
     settings = config.trainer
     attached: list[Handler] = []
 
@@ -90,11 +83,7 @@ def build_handlers(
         return averager.averaged_weights() if averager else nullcontext()
 
     # What only a run can give; each handler is given what it names.
-    offered = {
-        "loader": val_loader,
-        "measured_weights": measured_weights,
-        "loss_terms": loss_terms,
-    }
+    offered = {"loader": val_loader, "measured_weights": measured_weights, "loss_terms": loss_terms}
 
     def attach(cls: Any, key: str, **params: Any) -> Any:
         with _keys_in_errors(key, cls):
@@ -161,10 +150,7 @@ def attach_training(
     loss_terms: Sequence[str],
     attach: Attach,
 ) -> None:
-    """Measure the training epochs as the evaluator does its own; attach what changes a step.
-
-    ``attach`` takes a handler's class, its configuration key and its parameters.
-    """
+    """Measure the training epochs as the evaluator does its own; attach what changes a step."""
     asked, settings = evaluator.metrics, config.trainer
     measured = EpochMetrics(asked.metrics, "train/", asked.task, asked.restore, asked.targets)
     trainer.provide_metrics(*measured.metric_names(loss_terms))

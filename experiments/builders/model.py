@@ -38,13 +38,9 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
     model = construct(model_class, config.model.params, "model.params", offered)
-    loss = build_loss(
-        config.loss.name or "",
-        config.loss.params,
-        data.cohort.task,
-        data.train_targets(),
-        data.num_classes,
-    )
+    task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
+    name, params = config.loss.name or "", config.loss.params
+    loss = build_loss(name, params, task, targets, data.num_classes)
     return model, choose_loss(model, loss.to(device))
 
 
@@ -151,11 +147,10 @@ def build_loss(
     num_classes: int,
     key: str = "loss",
 ) -> nn.Module:
-    """Build a configured loss.
+    """Build a configured loss; what is ``balanced`` in ``params`` is so by ``targets``.
 
-    ``params`` may hold what is ``balanced`` by the training part's ``targets``; ``terms`` of
-    ``weighted`` map a name to ``{name, weight, on, optional, params}``, or to the name of a loss
-    alone.
+    ``terms`` of ``weighted`` map a name to ``{name, weight, on, optional, params}``, or to the name
+    of a loss alone.
     """
     cls = find_named(name, LOSSES, f"{key}.name")
     fitting = [known for known, tasks in FITTING.items() if task in tasks]

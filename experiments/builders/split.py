@@ -29,11 +29,7 @@ CHANCE_TESTS = ("leave_one_group_out", "leave_one_batch_out")
 
 
 def split_cohort(cohort: Cohort, settings: DataConfig, file: Path | None) -> np.ndarray:
-    """Read the split from ``file`` (``splits.csv``) if given, else draw one.
-
-    Returns:
-        ``train``, ``val`` or ``test`` for each sample, [N].
-    """
+    """The subset of each sample, [N]: from ``file`` (``splits.csv``) if given, else drawn."""
     split = settings.split
     if file is not None:
         return read_splits(
@@ -94,20 +90,15 @@ def tested_fold(cohort: Cohort, settings: DataConfig, split: np.ndarray) -> str:
 
 
 def _refuse_values(cohort: Cohort, settings: DataConfig) -> None:
-    """Refuse to split numbers read as classes."""
-    if settings.task == AUTO and _are_values(cohort):
-        raise CohortError(
-            f"the label holds {len(cohort.class_names)} different numbers in "
-            f"{len(cohort.sample_ids)} samples, too many for classes; to regress them set "
-            "data.task to regression"
-        )
-
-
-def _are_values(cohort: Cohort) -> bool:
-    """Whether classes are numbers, and too many for each to be in every subset."""
-    if len(cohort.class_names) * len(SUBSETS) <= len(cohort.sample_ids):
-        return False
+    """Refuse to split numbers read as classes, too many for each to be in every subset."""
+    classes, samples = len(cohort.class_names), len(cohort.sample_ids)
+    if settings.task != AUTO or classes * len(SUBSETS) <= samples:
+        return
     try:
-        return bool([float(name) for name in cohort.class_names])
+        list(map(float, cohort.class_names))
     except ValueError:
-        return False
+        return
+    raise CohortError(
+        f"the label holds {classes} different numbers in {samples} samples, too many for "
+        "classes; to regress them set data.task to regression"
+    )

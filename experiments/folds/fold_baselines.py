@@ -1,4 +1,4 @@
-"""Baselines of the folds: fitted once for each, on permuted targets, and on fewer samples."""
+"""Baselines of the folds: for each, on permuted targets, on fewer samples, and on all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,32 +16,30 @@ import torch
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, EpochOutputs
-from experiments.baselines import baseline_outputs, fit_baselines
+from experiments.baselines import baseline_outputs, fit_baselines, save_baselines
 from experiments.builders import Data, build_data
-from experiments.config import LATE_FUSION, BaselinesConfig, Config
+from experiments.config import LATE_FUSION, BaselinesConfig, Config, write_yaml
 from experiments.folds.out_of_fold import FUSED_BASELINES, SavedOutputs, read_wide, wide_table
-from experiments.run_files import digest
+from experiments.run_files import CONFIG_NAME, PREPROCESSING_NAME, digest
+from experiments.runs import pack_preprocessing
 
 if TYPE_CHECKING:
     from experiments.folds.fold_plan import Plan
+    from experiments.folds.out_of_fold import OutOfFold
 
-SUBSET, SUBSETS = "subset", ("val", "test")
+SUBSET, PREDICTED = "subset", ("val", "test")
 DIGITS = 12
 # Draws of permuted targets until every training set has every class.
 MOST_DRAWS = 1000
 
 
 class FoldTask(NamedTuple):
-    """What a process does in one fold.
+    """What a process does in one fold; ``metric`` chooses the members of late fusion.
 
-    Attributes:
-        config: Of the fold.
-        metric: Chooses the members of late fusion.
-        path: Of the file of predictions.
-        targets: Permuted ones, [N] or [N, T] of the cohort each.
-        shares: Of the training samples.
-        models: The baselines to fit; empty for the configured ones.
+    ``targets`` are permuted ones of the cohort, [N] or [N, T] each; ``shares`` are of the training
+    samples; ``models`` are fitted instead of the configured baselines.
     """
 
     config: Config
@@ -73,7 +72,7 @@ def fit_fold(task: FoldTask) -> None:
     data = build_data(task.config)
     fitted = fit_baselines(data, task.settings, task.metric, task.config.seed)
     parts = []
-    for subset in SUBSETS:
+    for subset in PREDICTED:
         # The cohort's own values: those of a dataset are standardised, and of single precision.
         target = torch.from_numpy(data.cohort.targets[data.split == subset])
         outputs = {
@@ -94,7 +93,7 @@ def fit_fold(task: FoldTask) -> None:
 def read_fold(task: FoldTask) -> dict[str, dict[str, SavedOutputs]]:
     """``val`` and ``test`` -> baseline -> outputs."""
     table = pd.read_csv(task.path, dtype=str, keep_default_na=False)
-    return {subset: read_wide(table[table[SUBSET] == subset]) for subset in SUBSETS}
+    return {subset: read_wide(table[table[SUBSET] == subset]) for subset in PREDICTED}
 
 
 def _renamed(outputs: Mapping[str, EpochOutputs]) -> dict[str, EpochOutputs]:
@@ -110,9 +109,6 @@ def members_of(name: str, best_first: Sequence[str]) -> list[str]:
         for modality in ("spectra", "covariates")
     }
     return [*of.values(), LATE_FUSION]
-
-
-# -- permutations and the learning curve ------------------------------------------------------
 
 
 def permute(plan: Plan, count: int) -> list[np.ndarray]:
@@ -132,9 +128,9 @@ def permute(plan: Plan, count: int) -> list[np.ndarray]:
             targets = cohort.targets[first][rng.permutation(len(names))][group_of]
         else:
             shuffled = rng.permutation(len(group_of))
-            order, places = shuffled[np.argsort(group_of[shuffled], kind="stable")], group_of
+            order = shuffled[np.argsort(group_of[shuffled], kind="stable")]
             targets = np.empty_like(cohort.targets)
-            targets[np.argsort(places, kind="stable")] = cohort.targets[order]
+            targets[np.argsort(group_of, kind="stable")] = cohort.targets[order]
         if _fits(plan, targets):
             found.append(targets)
     raise UsageError("--permutations: permuted labels leave a fold's training set without a class")
@@ -193,3 +189,33 @@ def learning_fold(task: FoldTask) -> list[dict[str, EpochOutputs]]:
             continue
         found.append(_renamed(baseline_outputs(fitted, data, "test")))
     return found
+
+
+def refit_recommended(found: OutOfFold, folder: Path) -> str:
+    """Fit the recommended baseline, transforms and encoder to all samples; returns a line on it.
+
+    Writes ``baselines.skops``, ``preprocessing.pt`` and ``config.yaml``. Of a network, which is not
+    trained here, only ``config.yaml``: its settings with the median number of epochs of its runs.
+    """
+    plan, best = found.plan, found.best_first[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    if best in plan.candidates:
+        own = {key: run for key, run in found.runs.items() if key[0] == best}
+        config = plan.runs[next(iter(own))]
+        settings = config.plain()
+        settings["exp_name"] = f"{plan.base.exp_name}-recommended"
+        settings["trainer"]["max_epochs"] = round(median(run.epochs for run in own.values()))
+        settings["data"]["split"] = plan.base.data.split.plain() | {"fold": None}
+        write_whole(write_yaml(settings).encode(), folder, CONFIG_NAME)
+        return f"to train {best} on new samples: experiments/run.py {folder / CONFIG_NAME}"
+    config = plan.folds[0].config
+    names = members_of(best, found.best_first)
+    data = build_data(config, fitted_on=SUBSETS)
+    singles = [name for name in names if name != LATE_FUSION]
+    settings_of = config.baselines.model_copy(update={"models": singles})
+    fitted = fit_baselines(data, settings_of, found.metric, config.seed)
+    if LATE_FUSION in names:
+        fitted = replace(fitted, fused=singles)
+    write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
+    write_whole(write_yaml(plan.base.plain()).encode(), folder, CONFIG_NAME)
+    return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"

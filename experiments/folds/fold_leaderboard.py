@@ -15,7 +15,6 @@ from datasets.messages import Message
 from engine.metrics import METRICS, EpochOutputs, metric_value
 from engine.reporting import with_bounds
 from engine.statistics import (
-    FEWEST_GROUPS,
     Interval,
     bootstrap_differences,
     bootstrap_intervals,
@@ -23,10 +22,16 @@ from engine.statistics import (
     corrected_interval,
     corrected_t_test,
     delong_test,
-    groups_of_rarest,
     holm,
 )
-from experiments.baselines import Entry, Leaderboard, title_of, verdict
+from experiments.baselines import (
+    Entry,
+    Leaderboard,
+    delong_fits,
+    paired_difference,
+    title_of,
+    verdict,
+)
 from experiments.folds.out_of_fold import FUSED_BASELINES, OF_MODEL, RECOMMENDED, TARGET, OutOfFold
 from experiments.folds.side_by_side import SideBySide
 
@@ -64,17 +69,10 @@ class Permutations:
 class FoldLeaderboard:
     """The results of a cross-validation.
 
-    Attributes:
-        found: The predictions.
-        table: ``leaderboard.csv``: one row per model, ``recommended`` first, then by validation.
-        metrics: ``metrics.csv``: one row per model and metric.
-        folds: Model -> the chosen metric in each fold, NaN where it is undefined.
-        pooled: Model -> metric -> figure of all test samples together.
-        audit: Findings in the cohort.
-        about: Lines on the data.
-        permutations: Of the best baseline.
-        learning: ``learning_curve.csv``: ``share``, ``samples``, ``model`` and the metric of all
-            samples together.
+    ``table`` is ``leaderboard.csv``, one row per model, ``recommended`` first, then by validation;
+    ``metrics`` is ``metrics.csv``; ``learning`` is ``learning_curve.csv``, whose metric is of all
+    samples together. ``folds`` is model -> the chosen metric in each fold, NaN where undefined;
+    ``pooled`` is model -> metric -> figure of all test samples together. ``about`` is on the data.
     """
 
     found: OutOfFold
@@ -89,8 +87,29 @@ class FoldLeaderboard:
 
     @cached_property
     def verdict(self) -> Message:
-        """One sentence, without a final stop."""
-        return _verdict(self)
+        """What is recommended, and whether the best network beats the best baseline."""
+        found, metric, base = self.found, self.found.metric, self.found.plan.base
+        told = Message(
+            "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
+            title(found, found.best_first[0]),
+            metric,
+            with_bounds(self.figure(RECOMMENDED)),
+            self.basis,
+        )
+        if not found.networks or not found.baselines:
+            return told
+        network, baseline = found.networks[0], found.baselines[0]
+        if self.by_folds:
+            apart = np.subtract(self.folds[network], self.folds[baseline]).tolist()
+            difference = corrected_interval(apart, found.test_share)
+        else:
+            pair, resamples = (found.pooled(baseline), found.pooled(network)), base.report.resamples
+            difference = paired_difference(*pair, found.groups, metric, resamples, base.seed)
+        first, second = (
+            Entry(title(found, name), _validation(found, name), self.figure(name), {})
+            for name in (network, baseline)
+        )
+        return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
 
     @property
     def by_folds(self) -> bool:
@@ -121,13 +140,7 @@ def title(found: OutOfFold, model: str) -> Message:
 def make_leaderboard(
     found: OutOfFold, metrics: Sequence[str], processes: SideBySide | None = None
 ) -> FoldLeaderboard:
-    """Measure and compare all models.
-
-    Args:
-        found: The predictions.
-        metrics: That can be computed from predictions; the chosen one is always measured.
-        processes: For the bootstrap.
-    """
+    """Compare all models by the chosen metric; measure the others that predictions allow."""
     base, metric, groups = found.plan.base, found.metric, found.groups
     models = [RECOMMENDED, *found.best_first]
     measured = list(dict.fromkeys([metric, *metrics]))
@@ -157,7 +170,8 @@ def make_leaderboard(
         for (model, name), values in folds.items()
     )
     leading = by_metric[by_metric["metric"] == metric].reset_index(drop=True)
-    leading.insert(1, "kind", [_kind(found, model) for model in models])
+    kinds = ("baseline" if m in found.baselines else "network" for m in found.best_first)
+    leading.insert(1, "kind", [RECOMMENDED, *kinds])
     leading["n"], leading["groups"] = len(groups), len(set(groups))
     leading["chosen"] = [found.chosen.count(m) if m != RECOMMENDED else pd.NA for m in models]
     leading["validation"] = [_validation(found, model) for model in models]
@@ -184,12 +198,6 @@ def mean_figure(found: OutOfFold, metric: str, values: Sequence[float]) -> Inter
     return replace(figure, low=float(low), high=float(high))
 
 
-def _kind(found: OutOfFold, model: str) -> str:
-    if model == RECOMMENDED:
-        return RECOMMENDED
-    return "baseline" if model in found.baselines else "network"
-
-
 def _validation(found: OutOfFold, model: str) -> float:
     """The mean over folds of the metric on the validation set."""
     names = found.chosen if model == RECOMMENDED else [model] * len(found.val)
@@ -210,9 +218,7 @@ def _seeds(found: OutOfFold, models: Sequence[str]) -> pd.DataFrame:
 
 
 def _differences(
-    found: OutOfFold,
-    outputs: Mapping[str, EpochOutputs],
-    folds: Mapping[str, Sequence[float]],
+    found: OutOfFold, outputs: Mapping[str, EpochOutputs], folds: Mapping[str, Sequence[float]]
 ) -> pd.DataFrame:
     """Each model minus ``recommended``, its intervals and p-values, raw and by Holm."""
     plan, metric, groups = found.plan, found.metric, found.groups
@@ -226,7 +232,7 @@ def _differences(
         pairs = list(outputs.values())
         found_of = bootstrap_differences(pairs, groups, [metric], resamples, seed=seed)
         apart = [of[metric] for of in found_of]
-    ranked = _delong_fits(found, outputs[reference], groups)
+    ranked = delong_fits(metric, outputs[reference], groups)
     pooled = [math.nan for _ in others]
     if ranked:
         target = outputs[reference].target
@@ -239,10 +245,8 @@ def _differences(
             math.nan if math.isnan(interval.low) else p
             for p, interval in zip(drawn, apart, strict=True)
         ]
-    by_fold = [
-        corrected_t_test(_apart(folds[model], folds[reference]), found.test_share)[1]
-        for model in others
-    ]
+    of_folds = [np.subtract(folds[model], folds[reference]).tolist() for model in others]
+    by_fold = [corrected_t_test(values, found.test_share)[1] for values in of_folds]
     nothing = [math.nan]
     return pd.DataFrame(
         {
@@ -256,49 +260,6 @@ def _differences(
             "pooled_p_holm": nothing + holm(pooled),
         }
     )
-
-
-def _delong_fits(found: OutOfFold, outputs: EpochOutputs, groups: Sequence[str]) -> bool:
-    """Whether DeLong's test applies: AUROC, two classes, independent samples, enough of each."""
-    if found.metric != "auroc" or found.task != "binary" or len(set(groups)) < len(groups):
-        return False
-    rarest = groups_of_rarest("auroc", outputs, groups)
-    return rarest is not None and rarest >= FEWEST_GROUPS
-
-
-def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(first, second, strict=True)]
-
-
-def _verdict(board: FoldLeaderboard) -> Message:
-    """What is recommended, and whether the best network beats the best baseline."""
-    found, metric, base = board.found, board.found.metric, board.found.plan.base
-    told = Message(
-        "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
-        title(found, found.best_first[0]),
-        metric,
-        with_bounds(board.figure(RECOMMENDED)),
-        board.basis,
-    )
-    if not found.networks or not found.baselines:
-        return told
-    network, baseline = found.networks[0], found.baselines[0]
-    if board.by_folds:
-        apart = _apart(board.folds[network], board.folds[baseline])
-        difference = corrected_interval(apart, found.test_share)
-    elif base.report.resamples:
-        pair = [found.pooled(baseline), found.pooled(network)]
-        drawn = bootstrap_differences(
-            pair, found.groups, [metric], base.report.resamples, seed=base.seed
-        )
-        difference = drawn[0][metric]
-    else:
-        difference = Interval(board.figure(network).value - board.figure(baseline).value)
-    first, second = (
-        Entry(title(found, name), _validation(found, name), board.figure(name), {})
-        for name in (network, baseline)
-    )
-    return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
 
 
 def always_wrong(found: OutOfFold) -> list[list[str]]:

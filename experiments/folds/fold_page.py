@@ -1,10 +1,9 @@
 """The page of a cross-validation: audit, verdict, leaderboard, folds, curves, hard samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from datasets.files import write_whole
@@ -12,15 +11,9 @@ from datasets.splits import SUBSETS
 from engine.reporting import figure_text, with_bounds
 from experiments.analysis import audit_summary, finding_number
 from experiments.comparison import overlaid_predictions, roc_curves
-from experiments.folds.fold_leaderboard import FoldLeaderboard, always_wrong, title
-from experiments.folds.fold_text import (
-    DEPENDENT,
-    about_tests,
-    heading,
-    leaderboard_cells,
-    notes,
-)
-from experiments.folds.out_of_fold import RECOMMENDED
+from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, always_wrong, title
+from experiments.folds.fold_text import DEPENDENT, about_tests, heading, leaderboard_cells, notes
+from experiments.folds.out_of_fold import RECOMMENDED, OutOfFold
 from experiments.report.figures import PALETTE, Section, shown_names, write_figure_page
 from experiments.report.text import escape_markdown
 
@@ -40,11 +33,7 @@ MOST_CURVES = len(PALETTE)
 
 
 def write_fold_page(board: FoldLeaderboard, folder: Path) -> Path:
-    """Write ``summary.md`` and the page, one file that asks the network for nothing.
-
-    Raises:
-        UsageError: One cannot be written.
-    """
+    """Write ``summary.md`` and the page, one file that asks the network for nothing."""
     parts = fold_sections(board)
     name = f"{board.found.plan.base.exp_name}: cross-validation"
     page = write_figure_page(folder / PAGE_NAME, name, heading(board), parts)
@@ -83,6 +72,11 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
         [f.level + (" (accepted)" if f.accepted else ""), f.name, finding_number(f), f.sentence]
         for f in board.audit
     ]
+    metrics = list(dict.fromkeys(board.metrics["metric"]))
+    measured = [
+        [title(found, model), *(with_bounds(of[name]) for name in metrics)]
+        for model, of in board.pooled.items()
+    ]
     audited = f"{audit_summary(board.audit).capitalize()}."
     sections = [
         Section("audit", "Audit", text=audited, table=_table(AUDIT_HEAD, findings)),
@@ -94,7 +88,7 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
             text=about_tests(board),
             table=leaderboard_cells(board),
         ),
-        Section("metrics", "All metrics, pooled", table=metric_cells(board)),
+        Section("metrics", "All metrics, pooled", table=[["model", *metrics], *measured]),
         Section(
             "folds",
             f"{metric} of each {kind}",
@@ -113,9 +107,11 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
         ),
     ]
     if board.permutations is not None:
-        sections.append(Section("permutations", "Permutation test", permutation_bars(board)))
+        bars = permutation_bars(board.permutations, metric)
+        sections.append(Section("permutations", "Permutation test", bars))
     if board.learning is not None:
-        sections.append(Section("learning", "Learning curve", learning_lines(board)))
+        lines = learning_lines(found, board.learning)
+        sections.append(Section("learning", "Learning curve", lines))
     sections.append(Section("notes", "Notes", text=" ".join(notes(board))))
     sections.append(Section("data", "Data", table=_table(["data"], [[of] for of in board.about])))
     return sections
@@ -123,16 +119,6 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
 
 def _table(head: list[str], rows: list[list[str]]) -> list[list[str]] | None:
     return [head, *rows] if rows else None
-
-
-def metric_cells(board: FoldLeaderboard) -> list[list[str]]:
-    """The pooled figure of each model and metric."""
-    metrics = list(dict.fromkeys(board.metrics["metric"]))
-    rows = [
-        [title(board.found, model), *(with_bounds(of[metric]) for metric in metrics)]
-        for model, of in board.pooled.items()
-    ]
-    return [["model", *metrics], *rows]
 
 
 def fold_cells(board: FoldLeaderboard) -> list[list[str]]:
@@ -175,20 +161,15 @@ def dots(board: FoldLeaderboard) -> go.Figure:
     figure, found = go.Figure(), board.found
     names = shown_names(title(found, model) for model in board.table["model"])
     folds = shown_names(fold.name for fold in found.plan.folds)
-    for row, (model, kind) in enumerate(
-        zip(board.table["model"], board.table["kind"], strict=True)
-    ):
-        values = board.folds[model]
+    for kind, rows in board.table.groupby("kind", sort=False):
         figure.add_scatter(
-            x=list(values),
-            y=[names[row]] * len(values),
+            x=[value for model in rows["model"] for value in board.folds[model]],
+            y=[names[row] for row in rows.index for _ in folds],
             mode="markers",
-            marker={"color": COLOURS[kind], "size": 8, "opacity": 0.6},
-            text=folds,
+            marker={"color": COLOURS[str(kind)], "size": 8, "opacity": 0.6},
+            text=folds * len(rows),
             hovertemplate=f"{found.plan.kind} %{{text}}: %{{x:.4g}}",
-            name=kind,
-            legendgroup=kind,
-            showlegend=kind not in list(board.table["kind"][:row]),
+            name=str(kind),
         )
     figure.add_scatter(
         x=list(board.table["mean"]),
@@ -201,23 +182,20 @@ def dots(board: FoldLeaderboard) -> go.Figure:
     return _by_model(figure, names, found.metric)
 
 
-def permutation_bars(board: FoldLeaderboard) -> go.Figure:
+def permutation_bars(tested: Permutations, metric: str) -> go.Figure:
     """A histogram of the permuted figures, and a line at the observed one."""
-    tested = board.permutations
-    assert tested is not None
     figure = go.Figure(go.Histogram(x=list(tested.permuted), name="permuted targets"))
     figure.add_vline(x=tested.observed, line={"color": PALETTE[1]}, annotation_text="observed")
-    figure.update_xaxes(title_text=board.found.metric)
+    figure.update_xaxes(title_text=metric)
     figure.update_yaxes(title_text="permutations")
     return figure
 
 
-def learning_lines(board: FoldLeaderboard) -> go.Figure:
+def learning_lines(found: OutOfFold, learning: pd.DataFrame) -> go.Figure:
     """The pooled figure of each baseline over the number of training samples."""
-    figure, found = go.Figure(), board.found
-    assert board.learning is not None
+    figure = go.Figure()
     for number, model in enumerate(found.baselines):
-        own = board.learning[board.learning["model"] == model]
+        own = learning[learning["model"] == model]
         figure.add_scatter(
             x=own["samples"],
             y=own[found.metric],

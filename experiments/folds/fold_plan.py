@@ -35,14 +35,9 @@ Overrides = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold.
+    """One fold: its split [N] with the data's version, and the baselines' configuration.
 
-    Attributes:
-        name: Its number, or that of the group or batch that is the test set.
-        repeat: Of a repeated k-fold, from 0.
-        split: ``train``, ``val`` or ``test`` of each sample, [N].
-        version: Of the data with this split.
-        config: The configuration with this fold, of the baselines.
+    ``name`` is its number, or that of the group or batch that is tested; ``repeat`` is from 0 on.
     """
 
     name: str
@@ -54,14 +49,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Plan:
-    """A cross-validation.
+    """A cross-validation: ``runs`` has candidate, seed, number of the fold -> configuration.
 
-    Attributes:
-        base: The configuration that all runs share.
-        kind: What a fold is called: ``fold``, ``group``, or the column of batches.
-        candidates: Names of the networks: of a family, or of a family and its place in the grid.
-        seeds: Of each network.
-        runs: Candidate, seed and number of the fold -> the configuration of the run.
+    ``kind`` is what a fold is called: ``fold``, ``group``, or the column of batches. A candidate is
+    a family, or a family and its place in the grid.
     """
 
     base: Config
@@ -175,11 +166,9 @@ def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dic
     own = base.model.name
     if ALL in wanted and len(wanted) > 1:
         raise UsageError("--models: all is all, and stands alone")
-    names = dict.fromkeys(wanted or [own])
-    if ALL in wanted:
-        names = dict.fromkeys([own, *choose_families(FAMILIES, None)])
+    names = [own, *choose_families(FAMILIES, None)] if ALL in wanted else wanted or [own]
     found: dict[str, Overrides] = {}
-    for name, point in product(names, _grid(grid)):
+    for name, point in product(dict.fromkeys(names), _grid(grid)):
         lines = []
         if name != own:
             params = choose_families(FAMILIES, [name])[name]

@@ -20,7 +20,6 @@ from datasets.files import write_whole
 from engine.metrics import better_when, metric_value
 from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit
 from experiments.baselines import comparison_metric
-from experiments.folds.final_model import refit_recommended
 from experiments.folds.fold_baselines import (
     FoldTask,
     baseline_tasks,
@@ -30,6 +29,7 @@ from experiments.folds.fold_baselines import (
     permute,
     permuted_fold,
     read_fold,
+    refit_recommended,
 )
 from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, make_leaderboard
 from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
@@ -65,18 +65,9 @@ def cross_validate(
 ) -> int:
     """Run what is not finished yet, then write and print what came of all; returns the exit code.
 
-    Args:
-        source: Of the configuration.
-        overrides: Keys and values.
-        count: Folds of a k-fold; None for the configuration's own split.
-        accept: Findings of the audit that do not stop a training.
-        repeats: How often a k-fold is drawn.
-        models: Families of networks; empty for the configuration's own, ``all`` for all that fit.
-        seeds: Of each network in each fold; their predictions are averaged.
-        grid: ``KEY=VALUE,VALUE``: settings of which each combination is a candidate.
-        jobs: Processes side by side.
-        permutations: Of the targets, for a test of the best baseline; 0 for none.
-        learning_curve: Whether baselines are fitted to shares of the training sets, too.
+    ``count`` is of a k-fold, None for the configuration's own split. ``models`` are families,
+    ``all`` for all that fit, empty for the configuration's own. Each combination of the ``grid``'s
+    ``KEY=VALUE,VALUE`` is a candidate. ``permutations`` of the targets test the best baseline.
     """
     plan = make_plan(source, overrides, count, repeats, models, seeds, grid)
     base = plan.base.accepting(accept)
@@ -127,22 +118,14 @@ def _results(
     missing = [task for task in tasks if not task.path.is_file()]
     _work(fit_fold, missing, processes, "baselines of fold {} of {}")
     found = gather(plan, metric, [read_fold(task) for task in tasks] or [{}] * len(plan.folds))
-    measurable = list(
-        dict.fromkeys(name for run in found.runs.values() for name in run.metric_names)
-    )
+    measurable = [name for run in found.runs.values() for name in run.metric_names]
     board = make_leaderboard(found, measurable, processes)
-    version = plan.folds[0].version.unsplit().fingerprint
-    about = [
-        *plan.cohort.describe().splitlines(),
-        f"cohort fingerprint, before the split, {version}",
-    ]
-    board = replace(board, about=about)
-    if permutations:
-        tested = _permute(found, tasks, permutations, processes)
-        board = replace(board, permutations=tested)
-    if learning_curve:
-        board = replace(board, learning=_learn(found, tasks, processes))
-    return board
+    version = replace(plan.folds[0].version, split="").fingerprint
+    told = f"cohort fingerprint, before the split, {version}"
+    about = [*plan.cohort.describe().splitlines(), told]
+    tested = _permute(found, tasks, permutations, processes) if permutations else None
+    learning = _learn(found, tasks, processes) if learning_curve else None
+    return replace(board, about=about, permutations=tested, learning=learning)
 
 
 def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:

@@ -1,7 +1,5 @@
 """The results of a cross-validation in the terminal, and as tables."""
 
-from __future__ import annotations
-
 import shutil
 import textwrap
 
@@ -153,10 +151,8 @@ def folds_table(board: FoldLeaderboard) -> pd.DataFrame:
         sizes = {f"{subset}_samples": int((fold.split == subset).sum()) for subset in SUBSETS}
         tested = len(set(found.plan.cohort.groups[fold.split == "test"]))
         for model in found.best_first:
-            runs = [
-                found.runs[model, seed, number]
-                for seed in (found.plan.seeds if model in found.plan.candidates else ())
-            ]
+            seeds = found.plan.seeds if model in found.plan.candidates else ()
+            runs = [found.runs[model, seed, number] for seed in seeds]
             rows.append(
                 {
                     "repeat": fold.repeat,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,8 @@ import pandas as pd
 import torch
 
 from datasets.errors import UsageError
-from engine.metrics import TASKS, EpochOutputs, better_when, metric_value
+from engine.metrics import TASKS, EpochOutputs
+from experiments.baselines import model_losses, ranked
 from experiments.run_files import (
     VAL_PREDICTIONS_NAME,
     FinishedRun,
@@ -38,20 +38,12 @@ Models = Mapping[str, SavedOutputs]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """All predictions.
+    """All predictions; ``metric`` chooses and compares the models.
 
-    Attributes:
-        plan: What was run.
-        metric: By which models are chosen and compared.
-        names: Of the classes, the labels or the regression's targets.
-        val: For each fold: model -> its outputs on the validation set. Networks of several seeds
-            predict the mean of their probabilities (of a regression, of their values).
-        test: For each fold: model -> its outputs on the test set, likewise; also of
-            ``recommended``, the model that was chosen in this fold, and of each single seed.
-        chosen: For each fold, the best model on its validation set.
-        best_first: All models, by the mean over the folds' validation sets.
-        runs: Candidate, seed and number of the fold -> the run.
-        single: Network -> the names of its single seeds; empty with one seed.
+    ``val`` and ``test`` are for each fold model -> outputs; networks of several seeds predict the
+    mean of their probabilities (of a regression, of their values). ``test`` also has
+    ``recommended``, the model that was chosen in this fold, and each single seed by its name in
+    ``single``. ``best_first`` is by the mean over the folds' validation sets.
     """
 
     plan: Plan
@@ -117,13 +109,7 @@ class OutOfFold:
 
 
 def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -> OutOfFold:
-    """Read the finished runs, and choose a model in each fold.
-
-    Args:
-        plan: Its runs are finished.
-        metric: Chooses.
-        baselines: For each fold: ``val`` and ``test`` -> baseline -> outputs.
-    """
+    """Read the finished runs; ``baselines``: per fold, ``val`` and ``test`` -> name -> outputs."""
     runs = {
         key: read_run(config.runs_dir / config.exp_name, config.exp_name)
         for key, config in plan.runs.items()
@@ -139,8 +125,9 @@ def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -
         found: dict[str, dict[str, SavedOutputs]] = {"val": {}, "test": {}}
         for name in plan.candidates:
             own = [runs[name, seed, number] for seed in plan.seeds]
-            validated = [_validated(run) for run in own]
-            found["val"][name] = mean_outputs(validated)
+            validated = [read_predictions(run.folder / VAL_PREDICTIONS_NAME)[0] for run in own]
+            custom = own[0].outputs.custom
+            found["val"][name] = replace(mean_outputs(validated), custom=custom)
             found["test"][name] = mean_outputs([run.outputs for run in own])
             found["test"] |= dict(zip(single[name], (run.outputs for run in own), strict=False))
         for subset, models in of_baselines.items():
@@ -164,34 +151,11 @@ def choose(
     single: Mapping[str, list[str]],
 ) -> OutOfFold:
     """Choose a model in each fold, and add it as ``recommended``."""
-    losses = [_losses(models, metric) for models in val]
-    chosen = [_in_order(of_fold)[0] for of_fold in losses]
+    losses = [model_losses(models, metric) for models in val]
+    chosen = [ranked(of_fold)[0] for of_fold in losses]
     tested = [{**models, RECOMMENDED: models[n]} for models, n in zip(test, chosen, strict=True)]
-    best_first = _in_order(sum(losses[1:], losses[0]) / len(losses))
+    best_first = ranked(sum(losses[1:], losses[0]) / len(losses))
     return OutOfFold(plan, metric, names, val, tested, chosen, best_first, runs, single)
-
-
-def _validated(run: FinishedRun) -> SavedOutputs:
-    outputs, _ = read_predictions(run.folder / VAL_PREDICTIONS_NAME)
-    return replace(outputs, custom=run.outputs.custom)
-
-
-def _losses(models: Models, metric: str) -> pd.DataFrame:
-    """One row per model: the metric and, for ties, log loss or r2; smaller is better."""
-
-    def loss(name: str, outputs: EpochOutputs) -> float:
-        value = metric_value(name, outputs)
-        found = value if better_when(name) == "min" else -value
-        return math.inf if math.isnan(found) else found
-
-    task = next(iter(models.values())).task
-    by = [metric, "r2" if task == "regression" else "log_loss"]
-    rows = {name: [loss(one, outputs) for one in by] for name, outputs in models.items()}
-    return pd.DataFrame(rows, index=["metric", "tie"]).T
-
-
-def _in_order(losses: pd.DataFrame) -> list[str]:
-    return list(losses.sort_values(["metric", "tie"], kind="stable").index)
 
 
 def pool(parts: Sequence[Outputs]) -> Outputs:
@@ -222,9 +186,6 @@ def _check_alike(models: Mapping[Any, SavedOutputs]) -> None:
                 f"{name} was tested on other samples than the other models of its fold; move the "
                 "runs away or set --runs_dir"
             )
-
-
-# -- tables of several models -----------------------------------------------------------------
 
 
 def wide_table(models: Mapping[str, EpochOutputs], names: Sequence[str]) -> pd.DataFrame:

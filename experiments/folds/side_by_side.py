@@ -26,10 +26,6 @@ class SideBySide:
 
     Each process has its share of the cores, and unless ``device`` is ``cpu`` one GPU, in turn. The
     processes start at the first work, print nothing, and end with this one.
-
-    Args:
-        jobs: How many.
-        device: Of the trainings.
     """
 
     def __init__(self, jobs: int, device: str = "cpu") -> None:
@@ -46,20 +42,18 @@ class SideBySide:
             self._pool.shutdown(cancel_futures=True)
 
     def each(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """Do ``work`` on each item.
-
-        Yields:
-            The number of each item, and its result, as they come.
-
-        Raises:
-            UsageError: A process died, or raised one itself.
-        """
+        """Do ``work`` on each item; yields its number and its result, as they come."""
         if self.jobs == 1:
             for number, item in enumerate(items):
                 yield number, work(item)
             return
         if self._pool is None:
-            self._pool = self._started()
+            context = get_context("spawn")  # after a fork neither CUDA nor OpenMP can be used
+            numbers = context.Queue()
+            for number in range(self.jobs):
+                numbers.put(number)
+            given = (numbers, max(1, cpu_count() // self.jobs), gpus(self.device))
+            self._pool = ProcessPoolExecutor(self.jobs, context, _begin, given)
         try:
             futures = {self._pool.submit(work, item): n for n, item in enumerate(items)}
             for future in as_completed(futures):
@@ -69,16 +63,6 @@ class SideBySide:
                 "a process of --jobs died, perhaps for want of memory; the same command line "
                 "continues"
             ) from error
-
-    def _started(self) -> ProcessPoolExecutor:
-        context = get_context("spawn")  # after a fork neither CUDA nor OpenMP can be used
-        numbers = context.Queue()
-        for number in range(self.jobs):
-            numbers.put(number)
-        threads = max(1, cpu_count() // self.jobs)
-        return ProcessPoolExecutor(
-            self.jobs, context, _begin, (numbers, threads, gpus(self.device))
-        )
 
 
 def gpus(device: str) -> list[str]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
         SavedOutputs,
         find_runs,
         outputs_of,
+        outputs_table,
+        predictions_table,
         read_predictions,
         read_run,
         read_runs,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
         without_places,
         write_package,
     )
-    from experiments.run_files.prediction_tables import outputs_table, predictions_table
     from experiments.run_files.versions import (
         DataVersion,
         changed_cohort,

@@ -1,4 +1,4 @@
-"""A finished run as its own files tell it; no model is loaded."""
+"""A run's tables of predictions, and a finished run as its files tell it; no model is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from datasets.splits import COLUMNS
 from engine.metrics import (
+    CLASSES,
     LAST_EPOCH,
     SAMPLE_STATISTICS,
     TASKS,
@@ -44,6 +45,9 @@ from experiments.run_files.folder import (
     run_names,
 )
 
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
+
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "prob_"
 LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
 
@@ -52,11 +56,8 @@ LABELLED_TARGET, LABELLED_PREDICTION = f"{TARGET}_", f"{PREDICTION}_"
 class SavedOutputs(EpochOutputs):
     """What a run wrote of its test samples; no model is needed to measure it.
 
-    Attributes:
-        logits: Probabilities [N, C] or [N, T], or a regression's values [N, T], in double
-            precision: they are written with all their digits, logits are not written at all.
-        predicted: The decisions as written: classes long [N], labels (0 or 1) long [N, T], or
-            values [N, T].
+    ``logits`` are probabilities [N, C] or [N, T], or a regression's values [N, T], in double
+    precision; ``predicted`` classes long [N], labels (0 or 1) long [N, T], or values [N, T].
     """
 
     predicted: Tensor = field(kw_only=True)
@@ -77,11 +78,7 @@ class SavedOutputs(EpochOutputs):
 
 
 def read_predictions(path: Path) -> tuple[SavedOutputs, list[str]]:
-    """Read what :func:`experiments.run_files.predictions_table` wrote.
-
-    The columns tell the task. Returns the outputs, and the names of the classes, the labels or the
-    regression's targets.
-    """
+    """The outputs in a table of predictions, and names of classes, labels or targets."""
     try:
         # As text: a class may be called NA, a sample 007.
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -142,6 +139,36 @@ def _class_numbers(column: pd.Series[str], names: Sequence[str]) -> Tensor:
     return torch.tensor([names.index(name) for name in column], dtype=torch.long)
 
 
+def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
+    """One row a sample.
+
+    Of classes ``sample_id``, ``target``, ``prediction``, ``prob_<class>``, target and prediction
+    being names; of labels ``target_<label>``, ``prediction_<label>`` (0 or 1) and
+    ``prob_<label>``; of values ``target_<column>`` and ``prediction_<column>``, in its unit.
+    """
+    row_of = {name: row for row, name in enumerate(cohort.sample_ids)}
+    target = cohort.targets[[row_of[name] for name in outputs.sample_id]]
+    return outputs_table(outputs, cohort.class_names, target)
+
+
+def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
+    predicted = outputs.predictions.numpy()
+    table = pd.DataFrame({"sample_id": outputs.sample_id})
+    if outputs.task in CLASSES:
+        named = np.array(names, dtype=object)
+        table[TARGET], table[PREDICTION] = named[target], named[predicted]
+    else:
+        for number, name in enumerate(names):
+            table[LABELLED_TARGET + name] = target[:, number]
+            table[LABELLED_PREDICTION + name] = predicted[:, number]
+    if outputs.task != "regression":
+        probabilities = outputs.probabilities.numpy()
+        for number, name in enumerate(names):
+            table[PROBABILITY + name] = probabilities[:, number]
+    return table
+
+
 # An unpacked package has them all.
 NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
 
@@ -150,18 +177,10 @@ NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_
 class FinishedRun:
     """What a run left behind.
 
-    Attributes:
-        config: All settings, the derived ones too.
-        monitor: The metric that its best epoch was chosen by, the largest (mode ``max``) or the
-            smallest (``min``); ``validation`` is its value. The task's if no epoch was chosen.
-        asked_for: The metrics that the run was asked for.
-        outputs: Its test samples.
-        class_names: Of the classes, the labels or the regression's targets.
-        groups: The group of each of its samples, in all subsets.
-        subsets: ``train``, ``val`` or ``test`` of each sample.
-        parameters: Trainable ones, None where its summary is missing.
-        seconds: Spent in epochs, NaN where its log is missing (a package has none).
-        not_computed: Metrics of the user's own that cannot be computed again -> why.
+    ``config`` has the derived settings too. ``monitor`` chose the best epoch, by the largest (mode
+    ``max``) or smallest value, which is ``validation``; it is the task's if no epoch was chosen.
+    ``groups`` and ``subsets`` are of each sample. ``parameters`` are trainable, None without a
+    summary; ``seconds`` are NaN without a log. ``not_computed``: own metrics -> why.
     """
 
     name: str

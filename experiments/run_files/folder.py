@@ -32,10 +32,7 @@ ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
 METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
 # Of the validation set, and the same two of the baselines.
 VAL_PREDICTIONS_NAME = "predictions_val.csv"
-BASELINE_PREDICTIONS = {
-    "val": "predictions_val_baselines.csv",
-    "test": "predictions_baselines.csv",
-}
+BASELINE_PREDICTIONS = {"val": "predictions_val_baselines.csv", "test": "predictions_baselines.csv"}
 BASELINES_NAME = "baselines.skops"
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
@@ -79,10 +76,8 @@ def is_named(run_dir: Path, exp_name: str) -> bool:
 def write_config(run_dir: Path, config: Config) -> None:
     """Write ``config.yaml``, what was chosen, and ``resolved.yaml``, all that follows from it.
 
-    Where a continued run changes ``config.yaml``, the former one is kept beside it.
-
-    A run can be continued from its ``config.yaml`` on, so this comes after everything else that
-    it is continued from, and the file is never missing in between.
+    Where a continued run changes ``config.yaml``, the former one is kept beside it. A run can be
+    continued from its ``config.yaml`` on: this comes after all else that it is continued from.
     """
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
     try:
@@ -144,9 +139,8 @@ PATIENCE_S = 2.0
 class RunLock:
     """Held from the start of a run's work to its end, by the process that writes.
 
-    The operating system releases the lock when the process ends, however it ends. Within one
-    process the lock may be taken several times. The file is removed when the lock is released;
-    one that a killed process left locks nothing.
+    The operating system releases the lock when the process ends, however it ends. One process may
+    take it several times. A file that a killed process left locks nothing.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -158,8 +152,12 @@ class RunLock:
         try:
             self._lock.acquire(timeout=PATIENCE_S)
         except Timeout:
-            line = f"the run in {run_dir} is being continued by {self._holder()}"
-            raise UsageError(line) from None
+            try:
+                told = json.loads(self.path.read_text("utf-8"))
+                holder = f"process {told['process']} on {told['host']}"
+            except (OSError, ValueError, KeyError, TypeError):
+                holder = "another process"
+            raise UsageError(f"the run in {run_dir} is being continued by {holder}") from None
         except (PermissionError, FileNotFoundError) as error:
             raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
         except (OSError, NotImplementedError):  # as the file systems of some clusters say
@@ -181,10 +179,3 @@ class RunLock:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 self.path.unlink()
         lock.release()
-
-    def _holder(self) -> str:
-        try:
-            told = json.loads(self.path.read_text("utf-8"))
-            return f"process {told['process']} on {told['host']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"

@@ -1,7 +1,5 @@
 """A run in one file: what another person needs to use it, to judge it and to repeat it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -100,8 +98,8 @@ class PackedFile:
 def write_package(run_dir: Path, name: str) -> Path:
     """Write ``<name>.zip``: the exported files of a run and a manifest of their checksums.
 
-    It is written aside, read back and checked, then renamed, so that it is complete or absent; an
-    earlier one is replaced. The same files give the same bytes. Absolute paths keep the last name.
+    It is written aside, read back, then renamed, so that it is complete or absent. The same files
+    give the same bytes. Absolute paths keep the last name.
     """
     for required in REQUIRED:
         if not (run_dir / required).is_file():
@@ -119,10 +117,7 @@ def write_package(run_dir: Path, name: str) -> Path:
 
 
 def read_package(path: Path) -> dict[str, PackedFile]:
-    """Check a package: every file is there, is what the manifest says, and the weights open.
-
-    Returns file name -> its checksum and size, in the order of the archive.
-    """
+    """Check each file of a package, and that the weights open; returns them in their order."""
     if not path.is_file():
         raise UsageError(f"no package at {path}")
     try:
@@ -146,11 +141,10 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
                 inside == BASELINES_NAME and source.stat().st_size > MOST_BASELINES_BYTES
             ):
                 continue
+            content: bytes | Path = source
             if inside in WITHOUT_PLACES:
-                text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
-                files[inside] = _add(archive, inside, text.encode())
-            else:
-                files[inside] = _add(archive, inside, source)
+                content = WITHOUT_PLACES[inside](source.read_text("utf-8")).encode()
+            files[inside] = _add(archive, inside, content)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -222,9 +216,6 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{path}: {MANIFEST_NAME} is damaged and cannot be read") from error
-
-
-# -- places on this machine -----------------------------------------------------------------
 
 
 def without_places(value: Any) -> Any:

@@ -20,25 +20,14 @@ if TYPE_CHECKING:
 
 # Enough to tell a lab's cohorts apart, few enough to read out.
 DIGITS = 12
-# Where environment.json has what makes up a version.
-FILES, PREPARATION, SPLIT, COHORT, FINGERPRINT = (
-    "data",
-    "preparation",
-    "split",
-    "cohort",
-    "fingerprint",
-)
 
 
 @dataclass(frozen=True)
 class DataVersion:
     """All that decides what a model is given, but for chance.
 
-    Attributes:
-        cohort: What the cohort's folder is called.
-        files: The SHA-256 of each of its files.
-        preparation: What is learned, of which samples, from which columns, cleaned how.
-        split: A digest of the split; empty before it is known.
+    ``files`` are SHA-256 by name; ``preparation`` is what is learned, of which samples, from which
+    columns, cleaned how; ``split`` is a digest, empty before it is known.
     """
 
     cohort: str
@@ -56,18 +45,14 @@ class DataVersion:
         subsets = [f"{name}={subset}" for name, subset in zip(sample_ids, split, strict=True)]
         return replace(self, split=digest(subsets))
 
-    def unsplit(self) -> DataVersion:
-        """The same without the split: what all folds share."""
-        return replace(self, split="")
-
     def plain(self) -> dict[str, Any]:
         """In plain types, for ``environment.json``."""
         return {
-            COHORT: self.cohort,
-            FILES: dict(self.files),
-            PREPARATION: dict(self.preparation),
-            SPLIT: self.split,
-            FINGERPRINT: self.fingerprint,
+            "cohort": self.cohort,
+            "data": dict(self.files),
+            "preparation": dict(self.preparation),
+            "split": self.split,
+            "fingerprint": self.fingerprint,
         }
 
     def differences(self, other: DataVersion, prepared: bool = True) -> str:
@@ -123,17 +108,12 @@ def check_same_data(run_dir: Path, version: DataVersion) -> None:
 def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | None:
     """A line on a cohort that is not the one of the last run of this name or of this cohort.
 
-    Of a run of this name the cleaning counts too; another experiment may well clean otherwise.
-
     Of a run of this name the preparation counts too; another experiment may well clean otherwise.
     """
-    stamps = {
-        path.parent: path.stat().st_mtime_ns
-        for path in run_dir.parent.glob(f"*/{ENVIRONMENT_NAME}")
-        if path.parent != run_dir
-    }
-    for earlier in sorted(stamps, key=lambda folder: -stamps[folder]):
-        before = read_version(earlier)
+    files = run_dir.parent.glob(f"*/{ENVIRONMENT_NAME}")
+    others = [path for path in files if path.parent != run_dir]
+    for path in sorted(others, key=lambda path: -path.stat().st_mtime_ns):
+        earlier, before = path.parent, read_version(path.parent)
         namesake = is_named(earlier, exp_name)
         if before is None or not (namesake or before.cohort == version.cohort):
             continue
@@ -146,7 +126,7 @@ def read_version(run_dir: Path) -> DataVersion | None:
     """The version of a run's data; None where it wrote none, or not as it is written now."""
     try:
         values = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
-        return DataVersion(values[COHORT], values[FILES], values[PREPARATION], values[SPLIT])
+        return DataVersion(*(values[n] for n in ("cohort", "data", "preparation", "split")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

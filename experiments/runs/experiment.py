@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,6 +66,7 @@ from experiments.run_files import (
     SPLITS_NAME,
     RunLock,
     changed_cohort,
+    digest,
     new_run_dir,
     write_config,
 )
@@ -74,8 +76,10 @@ from experiments.runs.refit import (
     Selected,
     begin_refit,
     check_refit,
+    load_selected,
+    measured,
     refit_config,
-    refit_identity,
+    refuse_broken,
     selected_epoch,
 )
 from experiments.runs.refit import FOLDER as REFIT
@@ -87,7 +91,6 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
-from experiments.runs.selected_weights import load_selected, measured, refuse_broken
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -110,9 +113,8 @@ def stage(method: Stage) -> Stage:
     @functools.wraps(method)
     def run(self: Experiment, *args: Any, **kwargs: Any) -> Any:
         settings = self.config.trainer
-        if not settings.deterministic:
-            return method(self, *args, **kwargs)
-        with deterministic_algorithms(own_device(settings.device)):
+        wanted = settings.deterministic
+        with deterministic_algorithms(own_device(settings.device)) if wanted else nullcontext():
             return method(self, *args, **kwargs)
 
     return run  # type: ignore[return-value]
@@ -121,23 +123,12 @@ def stage(method: Stage) -> Stage:
 class Experiment:
     """One run of a configuration; each stage can be called from Python.
 
-    ``run_dir`` is that of a cut run to continue; None starts a new run.
-
-    Attributes:
-        trainer: From :meth:`setup` on, as all without another stage; attach own handlers to it.
-        evaluator: Of the validation set.
-        tester: Of the test set.
-        metrics: Names of metrics, and metrics of the user's own.
-        results: ``val`` and ``test`` -> metrics.
-        intervals: Metric -> its 95% interval, after :meth:`test`.
-        baselines: Classical models of the same training set, after :meth:`test`, if enabled.
-        leaderboard: The network beside them, likewise.
-        baseline_outputs: ``val`` and ``test`` -> baseline -> outputs, likewise.
-        selected: The selected weights, after a :meth:`refit`, whose model is tested instead.
-        findings: Analysis of the test set, after :meth:`test`.
-        audit: Findings in the data; empty if turned off.
-        note: A line on what :meth:`export` left out.
-        changed: A line, if the cohort differs from that of the last run of this name.
+    ``run_dir`` is that of a cut run to continue; None starts a new run. :meth:`setup` makes the
+    trainer, to which own handlers can be attached. After :meth:`test` there are ``results``
+    (``val`` and ``test`` -> metrics), ``intervals`` of 95%, ``findings`` and, if enabled, the
+    baselines with their ``leaderboard``. ``selected`` are the selected weights after a
+    :meth:`refit`, whose model is tested instead. ``note`` is on what :meth:`export` left out,
+    ``changed`` on a cohort that differs from that of the last run of this name.
     """
 
     trainer: Trainer
@@ -202,16 +193,12 @@ class Experiment:
         """Exit code of the process if a signal stopped the training."""
         return self.handlers.graceful_shutdown.exit_code
 
-    # -- setup ------------------------------------------------------------------------------
-
     @stage
     def setup(self) -> None:
         """Check everything, make the run's folder, attach the handlers.
 
-        The folder of a continued run changes only when its training continues.
-
-        Raises:
-            UsageError: A new run's folder is removed.
+        After a UsageError a new run's folder is removed; that of a continued run changes only when
+        its training continues.
         """
         try:
             self._setup()
@@ -382,8 +369,6 @@ class Experiment:
         told = {"changed": self.changed} if self.changed else {}
         self.handlers.log.write("cohort_read", fingerprint=self.data.version.fingerprint, **told)
 
-    # -- stages -----------------------------------------------------------------------------
-
     @stage
     def train(self) -> None:
         """Train to the configured number of epochs, or until early stopping."""
@@ -432,18 +417,17 @@ class Experiment:
     @stage
     def validate(self) -> dict[str, float]:
         """Evaluate the best checkpoint on the validation set; a refit changes nothing of it."""
-        if self.selected is not None:
-            return self.results["val"]
-        self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
-        return self._evaluate("val")
+        if self.selected is None:
+            self.outputs.pop("val", None)
+            self._validate_selected()
+        return self.results["val"]
 
     @stage
     def refit(self) -> None:
         """Train anew on the training and validation sets, if ``trainer.refit`` asks for it.
 
-        Everything is fitted anew, with the same seed, settings and schedule, for as many epochs as
-        up to the selected one: each sample is seen as often, and the steps grow with the samples.
-        From then on ``trainer`` and ``data`` are those of the refit, whose model is tested.
+        All is fitted anew, with the same seed, settings and schedule, for as many epochs as up to
+        the selected one. Then ``trainer`` and ``data`` are the refit's, whose model is tested.
         """
         if not self.config.trainer.refit or self.selected is not None:
             return
@@ -459,7 +443,8 @@ class Experiment:
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
         self.handlers = replace(self.handlers, log=log)
-        checkpoint.meta = refit_identity(self.config, self.data, trainer.model, epochs)
+        whole = [run_identity(self.config, self.data, trainer.model), epochs]
+        checkpoint.meta = {"refit": digest(whole)}
         begin_refit(trainer, self.run_dir / REFIT, checkpoint.meta, epochs)
         self._start_baselines()
         if trainer.epochs_done() < epochs:
@@ -498,32 +483,23 @@ class Experiment:
             )
             self._fits = {}
         self._write_settings()  # of a continued run that had nothing left to train
-        bounds = {name: [found.low, found.high] for name, found in self.intervals.items()}
-        self.handlers.log.write_once(
-            "test_completed",
-            metrics=results,
-            intervals=bounds,
-            interval_methods={name: found.method for name, found in self.intervals.items()},
+        told: dict[str, Any] = {
+            "metrics": results,
+            "intervals": {name: [of.low, of.high] for name, of in self.intervals.items()},
+            "interval_methods": {name: of.method for name, of in self.intervals.items()},
             **as_plain(decisions, calibration),
-            **self._about_selected(),
-            **({"baselines": self.leaderboard.as_plain()} if self.leaderboard else {}),
-        )
+        }
+        if self.selected:
+            metrics = dict(self.selected.test)
+            told["selected"] = {"epochs": self.selected.epochs, "metrics": metrics}
+        if self.leaderboard:
+            told["baselines"] = self.leaderboard.as_plain()
+        self.handlers.log.write_once("test_completed", **told)
         return results
-
-    def _about_selected(self) -> dict[str, Any]:
-        """What ``metrics.json`` has of the selected weights beside the refitted model."""
-        if self.selected is None:
-            return {}
-        epochs, metrics = self.selected.epochs, dict(self.selected.test)
-        return {"selected": {"epochs": epochs, "metrics": metrics}}
 
     @stage
     def export(self) -> Path:
-        """Write tables, weights, pages and the package.
-
-        Returns:
-            The page to open, or the run's folder if reports are turned off.
-        """
+        """Write tables, weights, pages and the package; returns the page, or the run's folder."""
         state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
             weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
@@ -555,13 +531,9 @@ class Experiment:
             return
         self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         if "val" not in self.outputs:
-            self._evaluate("val")
-
-    def _evaluate(self, subset: str) -> dict[str, float]:
-        loader = self.data.loaders[subset]
-        metrics = self.evaluator.evaluate(loader, self.handlers.averaged_weights)
-        self._keep(subset, self.evaluator, metrics)
-        return metrics
+            weights = self.handlers.averaged_weights
+            metrics = self.evaluator.evaluate(self.data.loaders["val"], weights)
+            self._keep("val", self.evaluator, metrics)
 
     def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""

@@ -14,13 +14,13 @@ from safetensors.torch import save
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from engine.metrics import LAST_EPOCH
-from engine.reporting import figure_text, with_bounds
+from engine.reporting import with_bounds
 from experiments.analysis import about_refitted
-from experiments.baselines import leaderboard_section, save_baselines
+from experiments.baselines import save_baselines
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
 from experiments.report.text import (
-    calibration_section,
+    TEMPLATES,
     class_table,
     escape_markdown,
     model_card,
@@ -40,14 +40,24 @@ from experiments.run_files import (
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
     from experiments.builders import Data
-    from experiments.config import Config
+
+TEMPLATES.filters |= {"bounded": with_bounds, "thresholds": threshold_section}
+# What the summary calls by name.
+FILES = {
+    "predictions": PREDICTIONS_NAME,
+    "validated": VAL_PREDICTIONS_NAME,
+    "baselines": list(BASELINE_PREDICTIONS.values()),
+    "weights": WEIGHTS_NAME,
+    "preprocessing": PREPROCESSING_NAME,
+    "card": CARD_NAME,
+}
 
 
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
-    Returns the page to open, or the run's folder where reports are turned off; and in one line why
-    there are no images beside the pages, None where there are or none are wanted.
+    Returns the page to open, or the run's folder where reports are turned off; and a line on what
+    could not be written, or None.
     """
     run_dir, data = outcome.run_dir, outcome.data
     tables = prediction_tables(outcome)
@@ -105,95 +115,30 @@ def pack_preprocessing(data: Data) -> bytes:
 
 def summary(outcome: Outcome) -> str:
     """The run on one Markdown page."""
-    config, results = outcome.config, outcome.results
-    selected = outcome.selected_test
-    rows = "\n".join(
-        f"| {escape_markdown(name)} | {figure_text(results['val'][name])} |"
-        f"{f' {figure_text(selected[name])} |' if selected else ''} "
-        f"{with_bounds(outcome.test_interval(name))} |"
-        for name in results["test"]
-    )
-    head = "test, selected weights | test, refitted" if selected else "test"
-    refitted = f"\n{about_refitted(outcome.epochs).capitalize()}.\n" if selected else ""
-    cohort = "\n".join(f"- {line}" for line in outcome.data.describe())
-    units = ""
-    if outcome.data.scaler is not None:
-        names = outcome.data.cohort.class_names
-        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
-        units = (
-            "\nLosses are of standardised targets; the metrics are in the units of "
-            f"{', '.join(names)}{each}.\n"
-        )
-    about = outcome.about_positive()
-    positive = f"\n{escape_markdown(about)}\n" if about else ""
+    config, cohort = outcome.config, outcome.data.cohort
+    monitor, told = config.checkpoint.monitor, [escape_markdown(outcome.about_positive())]
     intervals = outcome.about_intervals()
     if any(not math.isnan(found.low) for found in outcome.intervals.values()):
         intervals += " Intervals are in brackets."
-    intervals = f"\n{intervals}\n" if intervals else ""
-    by_class = ""
-    if outcome.data.cohort.task != "regression":
-        table = class_table(outcome.outputs["test"], outcome.data.cohort.class_names)
-        by_class = f"\n## Test by class\n\n{table}\n"
-    return f"""# {outcome.run_dir.name}
-
-Model `{config.model.name}` ({outcome.parameters:,} parameters), loss `{config.loss.name}`,
-optimiser `{config.optimizer.name}`; {outcome.epochs} of {config.trainer.max_epochs} epochs,
-{outcome.optimizer_steps} optimizer steps, seed {config.seed}.
-
-## Data
-
-{cohort}
-
-## Results
-
-Of {_selection(config)}; undefined and nan mean
-that a figure cannot be computed on this data.
-{positive}{intervals}{units}{refitted}
-| metric | validation | {head} |
-|---|---|---|{"---|" if selected else ""}
-{rows}
-{by_class}{_baselines(outcome)}{_decision_sections(outcome)}
-## Files
-
-`{PREDICTIONS_NAME}` holds every test sample, `{VAL_PREDICTIONS_NAME}` every validation sample (to
-build a stack from){_baseline_files(outcome)}, `metrics.csv` every epoch, `config.yaml` all
-settings (feed it back to `experiments/run.py` for the same run), `environment.json` the versions
-and checksums, `checkpoints/{WEIGHTS_NAME}` the weights and `{PREPROCESSING_NAME}` what was
-fitted on the training part. `{CARD_NAME}` says what the model is for and how to load it, and
-`{outcome.run_dir.name}.zip` holds all of these with their checksums.
-"""
-
-
-def _selection(config: Config) -> str:
-    monitor = config.checkpoint.monitor
-    if monitor == LAST_EPOCH:
-        return "the last epoch (the validation set is too small to select one by)"
-    return f"the checkpoint with the best `{monitor}`"
-
-
-def _baselines(outcome: Outcome) -> str:
-    found = outcome.leaderboard
-    return f"\n{leaderboard_section(found)}" if found else ""
-
-
-def _baseline_files(outcome: Outcome) -> str:
-    if not outcome.baseline_outputs:
-        return ""
-    names = " and ".join(f"`{name}`" for name in BASELINE_PREDICTIONS.values())
-    return f", {names} the same of each baseline"
-
-
-def _decision_sections(outcome: Outcome) -> str:
-    """On thresholds and calibration, where there are probabilities to decide by."""
-    found = outcome.findings
-    if not found.decisions:
-        return ""
-    return f"""
-## Threshold
-
-{threshold_section(found.decisions, outcome.data.cohort.task)}
-
-## Calibration
-
-{calibration_section(found.calibration, outcome.data.cohort.task)}
-"""
+    told.append(intervals)
+    if outcome.data.scaler is not None:
+        names = cohort.class_names
+        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
+        units = f"the metrics are in the units of {', '.join(names)}{each}."
+        told.append(f"Losses are of standardised targets; {units}")
+    if outcome.selected_test:
+        told.append(f"{about_refitted(outcome.epochs).capitalize()}.")
+    classes = cohort.task != "regression"
+    return TEMPLATES.get_template("summary.md.j2").render(
+        outcome=outcome,
+        config=config,
+        task=cohort.task,
+        chosen_by=(
+            "the last epoch (the validation set is too small to select one by)"
+            if monitor == LAST_EPOCH
+            else f"the checkpoint with the best `{monitor}`"
+        ),
+        told=list(filter(None, told)),
+        by_class=class_table(outcome.outputs["test"], cohort.class_names) if classes else "",
+        files=FILES,
+    )

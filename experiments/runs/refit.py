@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,21 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from engine.checkpointing import CheckpointError, newest_whole_checkpoint
+from engine.checkpointing import (
+    CheckpointError,
+    broken_weight,
+    load_checkpoint,
+    newest_whole_checkpoint,
+)
 from engine.distributed import world_size
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH
 from experiments.config import Config, check_config
-from experiments.run_files import digest
-from experiments.runs.run_setup import run_identity
-from experiments.runs.selected_weights import best_states
 
 if TYPE_CHECKING:
+    from engine.protocols import Stateful
     from engine.trainer import Trainer
-    from experiments.builders import Data
+    from experiments.builders import Data, RunHandlers
 
 # In the run's folder; it has checkpoints, log and tables of its own.
 FOLDER = "refit"
@@ -35,13 +38,7 @@ REPLACED = ("checkpoint", "trainer.early_stopping")
 
 @dataclass(frozen=True)
 class Selected:
-    """The selected weights, which a refit repeats on more samples.
-
-    Attributes:
-        epochs: Up to the selected one.
-        data: Fitted on the training set alone.
-        test: Their metrics on the test set.
-    """
+    """The selected weights: their epochs, metrics on the test set, and data without the refit's."""
 
     epochs: int
     data: Data
@@ -49,12 +46,7 @@ class Selected:
 
 
 def check_refit(config: Config, trainer: Trainer) -> None:
-    """Refuse a refit that something else than the selection needs the validation set for.
-
-    Args:
-        config: Of the run.
-        trainer: With all handlers of the run.
-    """
+    """Refuse a refit that something else than the selection needs the validation set for."""
     if not config.trainer.refit:
         return
     if world_size() > 1:
@@ -83,11 +75,6 @@ def selected_epoch(run_dir: Path, trainer: Trainer) -> int:
         return trainer.epochs_done()
     saved = states["trainer"]
     return int(saved["iteration"] // saved["epoch_length"])
-
-
-def refit_identity(config: Config, data: Data, model: nn.Module, epochs: int) -> dict[str, Any]:
-    """What a continued refit must have in common with its checkpoint."""
-    return {"refit": digest([run_identity(config, data, model), epochs])}
 
 
 def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs: int) -> None:
@@ -120,3 +107,50 @@ def about_refit(data: Data) -> str:
         f"refit: after the selection the model is trained anew on the {samples} samples of the "
         "training and validation sets, for as many epochs as up to the selected one"
     )
+
+
+def best_states(run_dir: Path, model: nn.Module) -> dict[str, Any] | None:
+    """The best checkpoint's states; None where nothing was scored: the live weights count."""
+    best = run_dir / "checkpoints" / "best.pt"
+    if best.is_file():
+        states: dict[str, Any] = load_checkpoint(best)["states"]
+        return states
+    refuse_broken(model, "the training diverged", "and there is no earlier checkpoint")
+    return None
+
+
+def refuse_broken(model: nn.Module, what: str, why: str) -> None:
+    """Raise UsageError if a weight is not finite."""
+    broken = broken_weight(model)
+    if broken is not None:
+        raise UsageError(
+            f"{what}: weight '{broken}' is not finite {why}; lower optimizer.lr or add the "
+            "handler nan_guard"
+        )
+
+
+def measured(trainer: Trainer, handlers: RunHandlers) -> list[tuple[str, Stateful]]:
+    """What is measured, by its names in a checkpoint: the model, and averaged weights."""
+    things = (trainer.model, handlers.averager)
+    return [(name, thing) for name, thing in trainer.stateful.items() if thing in things]
+
+
+def load_selected(run_dir: Path, trainer: Trainer, handlers: RunHandlers) -> RunHandlers:
+    """Load the best checkpoint; returns the handlers, without an averager that it had not yet."""
+    states = best_states(run_dir, trainer.model)
+    if states is None:
+        return handlers
+    averager = handlers.averager
+    names = [name for name, thing in trainer.stateful.items() if thing is averager]
+    if averager is None:
+        weights = states["model"]
+        for state in states.values():  # some handler averaged them before
+            average = state.get("average") if isinstance(state, dict) else None
+            if isinstance(average, dict):
+                weights = {**weights, **average, **state.get("statistics", {})}
+        states["model"] = dict(weights)
+    elif names[0] not in states:  # the best epoch was scored before weights were averaged
+        handlers = replace(handlers, averager=None)
+    for name, thing in measured(trainer, handlers):
+        thing.load_state_dict(states[name])
+    return handlers

@@ -14,12 +14,7 @@ from torch.optim import Optimizer
 from datasets.errors import UsageError
 from datasets.files import PART_SUFFIX, write_whole
 from datasets.splits import write_splits
-from engine.checkpointing import (
-    OTHERS,
-    CheckpointError,
-    check_meta,
-    newest_whole_checkpoint,
-)
+from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from experiments.analysis import write_audit
@@ -58,11 +53,8 @@ STARTS_ANEW = {
 class Continuation:
     """Where a cut run is continued from, and with which other settings.
 
-    Attributes:
-        path: The newest whole checkpoint; None where the run was cut before its first.
-        meta: What the checkpoint belongs to.
-        skipped: A line for each checkpoint that could not be read.
-        before: All settings of the run so far, in plain types.
+    ``path`` is the newest whole checkpoint, None where the run was cut before its first;
+    ``skipped`` has a line on each that could not be read; ``before`` are all plain settings so far.
     """
 
     run_dir: Path
@@ -97,19 +89,21 @@ def find_continuation(run_dir: Path, config: Config) -> Continuation:
     with raise_on_all_ranks():  # not every machine may see the folder
         if begun:
             path, content, skipped = newest_whole_checkpoint(folder)
-        before = settings_of(run_dir, content["meta"])
-        keep_budget(config, before, chosen_of(run_dir))
-        changes = changes_between(before, config.resolved())
+        before, changes = changes_since(run_dir, config, content["meta"])
         refuse_changes(changes, run_dir, config.data.batching.kind == "bucket")
     meta = {name: value for name, value in content["meta"].items() if name != SETTINGS}
     return Continuation(run_dir, path, content["states"], meta, skipped, before, changes)
 
 
-def settings_of(run_dir: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run so far, in plain types; those of training from its newest checkpoint."""
+def changes_since(
+    run_dir: Path, config: Config, meta: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Change]]:
+    """The plain settings so far, of training by a checkpoint's ``meta``; which differ now."""
     resolved = run_dir / RESOLVED_NAME
     source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
-    return with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
+    before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
+    keep_budget(config, before, chosen_of(run_dir))
+    return before, changes_between(before, config.resolved())
 
 
 def chosen_of(run_dir: Path) -> dict[str, Any]:
@@ -123,9 +117,7 @@ def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
         meta = newest_whole_checkpoint(run_dir / "checkpoints")[1]["meta"]
     except CheckpointError:  # they may be removed once a run is finished
         meta = {}
-    before = settings_of(run_dir, meta)
-    keep_budget(config, before, chosen_of(run_dir))
-    return changes_between(before, config.resolved())
+    return changes_since(run_dir, config, meta)[1]
 
 
 def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]:
@@ -160,8 +152,10 @@ def resume_from(
     for key, name in STARTS_ANEW.items():
         if continuation.changed(key):
             states.pop(name, None)
-    if _follows_another_metric(continuation):
-        states.pop("lr_schedule", None)
+    for change in continuation.changes:
+        followed = ("monitor", "mode") if change.key == "lr_scheduler.params" else ()
+        if any(change.before.get(key) != change.now.get(key) for key in followed):
+            states.pop("lr_schedule", None)
     kept = dict(trainer.stateful)
     if continuation.changed(*ATTACH, *STARTS_ANEW, "lr_scheduler.params"):
         kept = {name: thing for name, thing in kept.items() if name in states}
@@ -190,14 +184,6 @@ def resume_from(
         metrics, measured = trainer.state.metrics, trainer.provided_metrics
         trainer.state.metrics = {name: metrics[name] for name in metrics if name in measured}
     _refuse_where_nothing_is_trained(trainer, continuation)
-
-
-def _follows_another_metric(continuation: Continuation) -> bool:
-    """Whether the learning rate follows another metric than before."""
-    for change in continuation.changes:
-        if change.key == "lr_scheduler.params":
-            return any(change.before.get(k) != change.now.get(k) for k in ("monitor", "mode"))
-    return False
 
 
 def _refuse_where_nothing_is_trained(trainer: Trainer, continuation: Continuation) -> None:

@@ -20,8 +20,7 @@ from experiments.analysis import (
     too_few_of,
 )
 from experiments.baselines import leaderboard_lines
-from experiments.builders import about_budget, keep_budget
-from experiments.config import changes_between
+from experiments.builders import about_budget
 from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
 from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
@@ -29,9 +28,9 @@ from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
 from experiments.runs.run_setup import (
     changes_of_finished,
+    changes_since,
     chosen_of,
     holds_a_beginning,
-    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -111,44 +110,33 @@ def _stopped(experiment: Experiment) -> int | None:
 
 def print_setup(experiment: Experiment) -> None:
     """Print the data, the audit, the model and the device."""
-    printed = {found.sentence for found in experiment.audit if found.level != "note"}
-    for line in experiment.data.describe():
-        if line not in printed:  # by the audit, below
-            print(line)
-    if experiment.changed:
-        print(experiment.changed)
-    if experiment.config.audit.enabled:
-        notes = ", ".join(found.name for found in experiment.audit if found.level == "note")
-        print(f"audit {audit_summary(experiment.audit)}{f' ({notes})' if notes else ''}")
-        for line in audit_table([found for found in experiment.audit if found.level != "note"]):
-            print(line)
-    for line in experiment.handlers.repeated:
-        print(line)
-    budget = about_budget(experiment.config, len(experiment.data.loaders["train"]))
-    if budget:
-        print(budget)
-    if experiment.config.trainer.refit:
-        print(about_refit(experiment.data))
+    config, audit = experiment.config, experiment.audit
+    told = [found for found in audit if found.level != "note"]
+    of_audit = {found.sentence for found in told}
+    lines = [line for line in experiment.data.describe() if line not in of_audit]
+    lines.append(experiment.changed or "")
+    if config.audit.enabled:
+        notes = ", ".join(found.name for found in audit if found.level == "note")
+        lines.append(f"audit {audit_summary(audit)}{f' ({notes})' if notes else ''}")
+        lines += audit_table(told)
+    lines += experiment.handlers.repeated
+    lines.append(about_budget(config, len(experiment.data.loaders["train"])))
+    if config.trainer.refit:
+        lines.append(about_refit(experiment.data))
+    lines.append(tell_group(config.trainer) or "")
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
-    together = tell_group(experiment.config.trainer)
-    if together:
-        print(together)
-    print(
-        f"model {experiment.config.model.name} with {parameters:,} parameters "
-        f"on {experiment.trainer.device}",
-        flush=True,
-    )
+    device = experiment.trainer.device
+    lines.append(f"model {config.model.name} with {parameters:,} parameters on {device}")
+    print("\n".join(filter(None, lines)), flush=True)
 
 
 def print_results(experiment: Experiment) -> None:
     """Print a table of validation and test metrics, thresholds and calibration."""
     results, cohort = experiment.results, experiment.data.cohort
-    positive = about_positive(cohort.task, cohort.class_names)
-    if positive:
-        print(positive)
+    lines: list[str] = [about_positive(cohort.task, cohort.class_names)]
     columns: dict[str, Mapping[str, float]] = {"validation": results["val"]}
     if experiment.selected is not None:
-        print(about_refitted(experiment.selected.epochs))
+        lines.append(about_refitted(experiment.selected.epochs))
         columns |= {"test": experiment.selected.test, "test, refit": results["test"]}
     else:
         columns["test"] = results["test"]
@@ -159,18 +147,16 @@ def print_results(experiment: Experiment) -> None:
     # Two spaces part the columns, however long a number is.
     column = max(NARROWEST_COLUMN, *(len(cell) + 2 for row in rows for cell in row[1:]))
     for name, *cells in rows:
-        print(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
+        lines.append(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
     too_few = too_few_of(experiment.intervals)
-    if too_few:
-        print(about_too_few(too_few, cohort.task))
-    for line in decision_lines(experiment.findings, cohort.task):
-        print(line)
+    lines.append(about_too_few(too_few, cohort.task) if too_few else "")
+    lines += decision_lines(experiment.findings, cohort.task)
     if experiment.leaderboard is not None:
-        for line in leaderboard_lines(experiment.leaderboard):
-            print(line)
+        lines += leaderboard_lines(experiment.leaderboard)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:
-        print(f"{unexplained}; the handler attribution explains another: target")
+        lines.append(f"{unexplained}; the handler attribution explains another: target")
+    print("\n".join(filter(None, lines)))
 
 
 ABSENT, CUT, FINISHED = "absent", "cut off", "finished"
@@ -189,11 +175,9 @@ def state_of(config: Config) -> str:
             return ABSENT
         lock.release()
         raise UsageError(f"{folder} exists, but holds no run that can be continued; move it away")
-    before, saved = settings_of(folder, {}), chosen_of(folder)
-    keep_budget(config, before, saved)
-    changes = changes_between(before, config.resolved())
+    _, changes = changes_since(folder, config, {})
     if changes:
-        wanted = config.plain()
+        saved, wanted = chosen_of(folder), config.plain()
         chosen = [key for key in wanted if saved[key] != wanted[key]]
         differing = chosen or [change.key for change in changes]
         raise UsageError(
@@ -204,11 +188,7 @@ def state_of(config: Config) -> str:
 
 
 def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
-    """Run what is not finished yet, one after the other.
-
-    The first of each group by ``kind_of`` is set up before any is trained. Returns the exit code if
-    a signal stopped a run.
-    """
+    """:func:`run_each`, after the first of each group by ``kind_of`` was set up as a trial."""
     return run_each(configs, states_of(configs, kind_of))
 
 
@@ -227,7 +207,7 @@ def states_of(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> li
 
 
 def run_each(configs: Sequence[Config], states: Sequence[str]) -> int | None:
-    """:func:`run_planned` of runs whose states are known."""
+    """Run in sequence what is not finished; the exit code if a signal stopped a run."""
     for number, (config, state) in enumerate(zip(configs, states, strict=True), start=1):
         title = f"[{number}/{len(configs)}] {config.exp_name}"
         if state == FINISHED:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from experiments.report.text.card import model_card
     from experiments.report.text.markdown_text import (
         RELIABILITY_FIGURES,
+        TEMPLATES,
         about_temperature,
         calibration_section,
         class_figures,
