@@ -13,12 +13,10 @@ from typing import Any
 import torch
 
 OUT, ERR = "out.txt", "err.txt"
-# With a GPU, a backward pass (of another test) leaves threads, after which no fork can train.
-CONTEXT = (
-    multiprocessing.get_context("spawn")
-    if torch.cuda.is_available()
-    else multiprocessing.get_context("fork")
-)
+# With a GPU, a backward pass (of another test) leaves threads, after which no fork can train. Torch
+# is not asked whether there is one: that starts the driver, which a fork of a fork could not use.
+GPU = any(Path("/dev").glob("nvidia[0-9]*"))
+CONTEXT = multiprocessing.get_context("spawn") if GPU else multiprocessing.get_context("fork")
 
 
 def start_forked(folder: Path, work: Callable[..., int | None], *arguments: Any) -> BaseProcess:
