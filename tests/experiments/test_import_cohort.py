@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from datasets.cohort import Cohort
-from datasets.importing.raw_import import RawImport
+from datasets.importing import RawImport
 from experiments.config import load_config
 from experiments.import_cohort import main
 from experiments.run import main as run_main
