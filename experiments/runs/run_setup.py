@@ -230,9 +230,12 @@ BEGINNING = {"environment.json", "splits.csv", "audit.json", RESOLVED_NAME, LOCK
 
 
 def holds_a_beginning(run_dir: Path) -> bool:
-    """Whether a folder without ``config.yaml`` holds only what comes before it."""
+    """Whether a folder without ``config.yaml`` is of a run that was killed before writing it.
+
+    It is empty, or has the lock's file, which a kill leaves behind, and nothing of a training.
+    """
     names = {path.name for path in run_dir.iterdir() if not path.name.endswith(PART_SUFFIX)}
-    return names <= BEGINNING
+    return not names or (LOCK_NAME in names and names <= BEGINNING)
 
 
 def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:

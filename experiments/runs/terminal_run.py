@@ -168,8 +168,9 @@ def state_of(config: Config) -> str:
     if not folder.exists():
         return ABSENT
     if not (folder / CONFIG_NAME).is_file():
+        begun = holds_a_beginning(folder)
         lock = RunLock(folder)  # refused where another process is just beginning it
-        if holds_a_beginning(folder):
+        if begun and holds_a_beginning(folder):
             shutil.rmtree(folder)
             lock.release()
             return ABSENT

@@ -33,6 +33,15 @@ def test_a_run_killed_before_its_configuration_is_written_begins_anew(config, tm
     assert not (tmp_path / "a").exists()
 
 
+def test_a_users_own_files_are_never_taken_for_a_killed_run(config, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "splits.csv").write_text("sample_id,split\n")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="holds no run that can be continued; move it away"):
+            state_of(config)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["splits.csv"]
+
+
 def test_a_run_with_other_settings_or_no_run_at_all_is_refused(config, tmp_path):
     (tmp_path / "a" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UsageError, match="holds no run that can be continued; move it away"):
