@@ -215,6 +215,7 @@ def build_data(
         cohort.categorical,
         log=settings.log or (),
         missing_indicators=settings.missing_indicators,
+        encoding=settings.covariate_encoding,
     )
     encoder.fit(cohort.samples[train])
     tabular = encoder.transform(cohort.samples)
