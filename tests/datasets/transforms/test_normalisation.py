@@ -167,9 +167,14 @@ def test_the_floor_may_be_relative_to_the_median_deviation():
     scans[:, 8] *= np.float32(1e4)  # a few large peaks
     deviations = scans.std(axis=0, dtype=np.float64)
     median = np.median(deviations[deviations > 0])
-    transform = Standardize(min_std=0.1, relative_to="median").fit([scans])
-    np.testing.assert_allclose(transform.std, np.maximum(deviations, 0.1 * median), rtol=1e-4)
-    assert Standardize(min_std=0.1).fit([scans]).std[0] > 10 * median
+    std, of_rms = (
+        Standardize(min_std=0.1, relative_to=of).fit([scans]).std  # type: ignore[arg-type]
+        for of in ("median", "rms")
+    )
+    assert std is not None
+    assert of_rms is not None
+    np.testing.assert_allclose(std, np.maximum(deviations, 0.1 * median), rtol=1e-4)
+    assert of_rms[0] > 10 * median
 
 
 def test_values_beyond_so_many_deviations_are_clipped():
