@@ -166,6 +166,12 @@ def test_features_of_one_name_are_one_bar_of_their_sum_or_mean():
     assert gate == pytest.approx({"age": 0.6, "sex": 0.5})
 
 
+def test_without_covariates_other_weights_are_drawn_as_they_are():
+    mean = MeanWeights(torch.rand(1, 3, 3).double(), ("head", "position", "position"))
+    (section,) = weight_sections(AttentionSummary(5, {}, {"patch_attention_0": mean}), [])
+    np.testing.assert_allclose(drawn(section).data[0].z, mean.mean[0])
+
+
 def test_features_of_one_name_are_one_row_and_one_column():
     weights = torch.tensor([[[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.5, 0.5, 0.0]]]).double()
     mean = MeanWeights(weights, ("head", "covariate", "covariate"))
