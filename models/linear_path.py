@@ -30,6 +30,8 @@ class LinearPath(nn.Module):
     covariates; out-of-fold predictions weigh the two. In training the batch's ``offset`` stands in
     its place: the logits of linear models that were not fitted to the sample, so that the network
     learns what the linear model really misses. The network's last layers start at zero.
+    ``network_share``, from 0 to 1, is what the network's logits are multiplied by; a validation set
+    may choose it (:meth:`choose_share`), so that a network that has learned nothing does no harm.
 
     ``spec_len`` and ``tab_dim`` are 0 without spectra and without covariates.
     """
@@ -40,6 +42,7 @@ class LinearPath(nn.Module):
     spectra_weight: Tensor
     covariates_weight: Tensor
     bias: Tensor
+    network_share: Tensor
 
     def __init__(self, network: nn.Module, spec_len: int, tab_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class LinearPath(nn.Module):
         self.register_buffer("spectra_weight", torch.zeros(num_classes, spec_len))
         self.register_buffer("covariates_weight", torch.zeros(num_classes, tab_dim))
         self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("network_share", torch.ones(()))
 
     def fit(self, training: TrainingSet) -> np.ndarray:
         """Fit the linear model, of labels one each; returns the offset of each sample, [N, C]."""
@@ -121,9 +125,27 @@ class LinearPath(nn.Module):
     @torch.no_grad()
     def predict(self, spectra: np.ndarray, covariates: np.ndarray) -> np.ndarray:
         """The linear model's logits [N, C] of mean scans [N, L] and covariates [N, D]."""
-        scans = torch.from_numpy(spectra)[:, None]
-        mask = torch.ones(scans.shape[:2], dtype=torch.bool)
-        return self.linear(scans, mask, torch.from_numpy(covariates)).numpy()
+        device = self.bias.device
+        scans = torch.from_numpy(spectra)[:, None].to(device)
+        mask = torch.ones(scans.shape[:2], dtype=torch.bool, device=device)
+        return self.linear(scans, mask, torch.from_numpy(covariates).to(device)).cpu().numpy()
+
+    def choose_share(
+        self,
+        linear: np.ndarray,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        task: str,
+    ) -> float:
+        """Set the network's share by its whole and the linear logits [N, C] of other samples.
+
+        ``targets`` are as in :meth:`fit`. Returns the share.
+        """
+        from models.stacking import share_of_rest
+
+        share = share_of_rest(linear, logits - linear, targets, task)
+        self.network_share.fill_(share)
+        return share
 
     def forward(
         self,
@@ -139,14 +161,16 @@ class LinearPath(nn.Module):
         """
         added = self.linear(spectra, mask, tabular) if offset is None else offset
         outputs = call_network(self.network, spectra, mask, tabular, scan_rows)
-        return {**_add(outputs, added), "linear_logits": added}
+        return {**self._add(outputs, added), "linear_logits": added}
 
-
-def _add(outputs: Mapping[str, Any], logits: Tensor) -> Outputs:
-    found = {name: each + logits if name in LOGITS else each for name, each in outputs.items()}
-    if PARTS in found:
-        found[PARTS] = [_add(part, logits) for part in found[PARTS]]
-    return found
+    def _add(self, outputs: Mapping[str, Any], added: Tensor) -> Outputs:
+        found = dict(outputs)
+        for name in LOGITS:
+            if found.get(name) is not None:
+                found[name] = found[name] * self.network_share + added
+        if PARTS in found:
+            found[PARTS] = [self._add(part, added) for part in found[PARTS]]
+        return found
 
 
 def zero_last_layers(network: nn.Module) -> None:

@@ -91,6 +91,7 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
+from models import LinearPath
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -155,6 +156,7 @@ class Experiment:
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
+        self.network_share: float | None = None  # on a linear path
         self._whole: dict[str, Any] | None = None  # of weights that processes share
         self._continuation: Continuation | None = None
         self._settings_used = run_dir is None  # and so written
@@ -450,6 +452,7 @@ class Experiment:
         if trainer.epochs_done() < epochs:
             self._fit()
         refuse_broken(trainer.model, "the refit diverged", "although the selected weights are")
+        self._take_network_share(choose=False)
 
     @stage
     def test(self) -> dict[str, float]:
@@ -492,6 +495,8 @@ class Experiment:
         if self.selected:
             metrics = dict(self.selected.test)
             told["selected"] = {"epochs": self.selected.epochs, "metrics": metrics}
+        if self.network_share is not None:
+            told["network_share"] = self.network_share
         if self.leaderboard:
             told["baselines"] = self.leaderboard.as_plain()
         self.handlers.log.write_once("test_completed", **told)
@@ -530,10 +535,31 @@ class Experiment:
         if self.selected is not None:
             return
         self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
-        if "val" not in self.outputs:
+        chosen = "val" in self.outputs
+        self._take_network_share(choose=not chosen)
+        if not chosen:
             weights = self.handlers.averaged_weights
             metrics = self.evaluator.evaluate(self.data.loaders["val"], weights)
             self._keep("val", self.evaluator, metrics)
+
+    def _take_network_share(self, choose: bool) -> None:
+        """Set the share of a network on a linear path; the validation set chooses it."""
+        model, val, scaler = self.trainer.model, self.data.datasets["val"], self.data.scaler
+        if not isinstance(model, LinearPath):
+            return
+        if choose:
+            self.evaluator.evaluate(self.data.loaders["val"], self.handlers.averaged_weights)
+            found = self.evaluator.metrics.outputs
+            assert found is not None
+            rows = rows_in_order(found.sample_id, val.sample_ids)
+            logits, targets = found.logits.numpy()[rows], found.target.numpy()[rows]
+            if scaler is not None:
+                logits, targets = scaler.standardize(logits), scaler.standardize(targets)
+            linear = model.predict(val.mean_scans(), val.tabular)
+            task = self.data.cohort.task
+            self.network_share = model.choose_share(linear, logits, targets, task)
+        assert self.network_share is not None
+        model.network_share.fill_(self.network_share)
 
     def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
