@@ -63,17 +63,15 @@ class SimulationSettings:
         for name, kind in (("technique", Technique), ("covariates", CovariateChoice)):
             if getattr(self, name) not in (choices := get_args(kind)):
                 raise CohortError(
-                    f"simulated cohort: no {name} is called '{getattr(self, name)}'"
+                    f"no {name} is called '{getattr(self, name)}'"
                     f"{nearest(getattr(self, name), choices)}"
                 )
         for name, limits in LIMITS.items():
             _check_number(name, getattr(self, name), *limits)
         if self.subtypes == 1:
-            raise CohortError("simulated cohort: subtypes has to be 0 or at least 2, not 1")
+            raise CohortError("subtypes has to be 0 or at least 2, not 1")
         if self.cosmic_spikes and self.technique != "raman":
-            raise CohortError(
-                f"simulated cohort: cosmic_spikes goes with technique raman, not {self.technique}"
-            )
+            raise CohortError(f"cosmic_spikes goes with technique raman, not {self.technique}")
 
     def changed(self) -> dict[str, Any]:
         """The settings that are not the default, by name."""
@@ -87,9 +85,7 @@ class SimulationSettings:
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     kinds, word = (int, "whole number") if isinstance(low, int) else ((int, float), "number")
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise CohortError(
-            f"simulated cohort: {name} has to be a {word} from {low:g} to {high:g}, not {value!r}"
-        )
+        raise CohortError(f"{name} has to be a {word} from {low:g} to {high:g}, not {value!r}")
 
 
 DEFAULT_SETTINGS = SimulationSettings()

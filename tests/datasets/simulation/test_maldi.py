@@ -11,13 +11,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.simulation.generating_model import (
-    BLOOD_VALUES,
-    PeakList,
-    draw_patients,
-    make_axis,
-    render_scans,
-)
+from datasets.simulation.generating_model import draw_patients
+from datasets.simulation.maldi import make_axis, render_scans
+from datasets.simulation.peaks import PeakList
+from datasets.simulation.settings import BLOOD_VALUES
 from datasets.simulation.simulate import SimulatedCohort, simulate_cohort
 
 
@@ -56,13 +53,13 @@ def test_peaks_keep_a_distance_and_eight_carry_the_disease(default: Rendered) ->
     assert peaks.max() < 20_000
     assert np.diff(peaks).min() > 0
     assert np.diff(np.log(peaks)).min() > 2 / 200  # two widths at half maximum
-    disease = [peak.mz for peak in default.truth.disease_peaks]
+    disease = [peak.position for peak in default.truth.disease_peaks]
     assert len(disease) == 8
     assert set(disease) <= set(peaks)
 
 
 def test_classes_differ_at_the_disease_peaks_alone(default: Rendered) -> None:
-    disease = {peak.mz: peak for peak in default.truth.disease_peaks}
+    disease = {peak.position: peak for peak in default.truth.disease_peaks}
     others = []
     for mz in default.truth.peaks:
         heights = default.window(mz)
