@@ -159,6 +159,7 @@ def read_cohort(config: DataConfig) -> Cohort:
         wanted = config.simulated
         folder = config.cache_dir or default_cache_dir()
         name = f"simulated-v{GENERATOR_VERSION}-n{wanted.n_samples}-seed{wanted.seed}"
+        # Nothing is added where all is as the first version had it.
         name += "".join(f"-{key}-{value}" for key, value in wanted.settings.changed().items())
         simulated = simulate_cohort(
             folder / name,
