@@ -20,7 +20,7 @@ from datasets.simulation.generating_model import bayes_auroc, has_formula
 from datasets.simulation.settings import SimulationSettings
 from datasets.simulation.simulate import SimulatedCohort, read_truth, simulate_cohort
 
-SMALL = {"n_samples": 24, "spec_len": 256, "max_scans": 3}
+SMALL: dict[str, Any] = {"n_samples": 24, "spec_len": 256, "max_scans": 3}
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +273,8 @@ def test_a_second_process_uses_or_refuses_the_firsts_folder(
 ) -> None:
     root, write = tmp_path / "cohort", simulate._write
 
-    def overtaken(folder: Path, generator: dict[str, object]) -> None:
-        write(folder, generator)
+    def overtaken(folder: Path, *given: Any) -> None:
+        write(folder, *given)
         monkeypatch.setattr(simulate, "_write", write)
         simulate_cohort(root, seed=seed_of_the_quicker, **SMALL)
 
