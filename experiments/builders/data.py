@@ -157,15 +157,16 @@ def read_cohort(config: DataConfig) -> Cohort:
     root, labels = config.root, config.labels
     if root is None:
         wanted = config.simulated
+        settings = wanted.settings()
         folder = config.cache_dir or default_cache_dir()
         name = f"simulated-v{GENERATOR_VERSION}-n{wanted.n_samples}-seed{wanted.seed}"
         # Nothing is added where all is as the first version had it.
-        name += "".join(f"-{key}-{value}" for key, value in wanted.settings.changed().items())
+        name += "".join(f"-{key}-{value}" for key, value in settings.changed().items())
         simulated = simulate_cohort(
             folder / name,
             seed=wanted.seed,
             n_samples=wanted.n_samples,
-            settings=wanted.settings,
+            settings=settings,
         )
         root = simulated.root
         if config.label in (None, "label") and config.task not in SEVERAL_COLUMNS:

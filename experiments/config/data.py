@@ -65,7 +65,6 @@ class SimulatedConfig(Section):
         default=0.0, description="mean number in a Raman scan"
     )
 
-    @property
     def settings(self) -> SimulationSettings:
         """All but the size and the seed."""
         names = [field.name for field in fields(SimulationSettings)]
@@ -73,7 +72,7 @@ class SimulatedConfig(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> SimulatedConfig:
-        self.settings  # noqa: B018 - refuses what does not fit
+        self.settings()  # refuses what does not fit together
         return self
 
 
