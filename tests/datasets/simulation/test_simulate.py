@@ -126,6 +126,33 @@ def test_every_technique_follows_its_seed(tmp_path: Path, settings: SimulationSe
     assert contents(first)["spectra.npy"] != contents(other)["spectra.npy"]
 
 
+@pytest.mark.parametrize("technique", ["maldi", "nir"])
+@pytest.mark.parametrize(
+    "changed",
+    [{"calibration_shift": 2.0}, {"main_effects": 2.0}, {"interactions": 0.5}, {"subtypes": 2}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_every_strength_changes_the_spectra(
+    tmp_path: Path, technique: Any, changed: dict[str, Any]
+) -> None:
+    without, with_it = (
+        simulate_cohort(tmp_path / name, settings=SimulationSettings(technique, **more), **SMALL)
+        for name, more in (("without", {}), ("with", changed))
+    )
+    spectra = [np.load(cohort.root / "spectra.npy") for cohort in (without, with_it)]
+    assert spectra[0].shape == spectra[1].shape
+    assert not np.array_equal(*spectra)
+
+
+def test_cosmic_spikes_reach_the_files(tmp_path: Path) -> None:
+    settings = SimulationSettings("raman", cosmic_spikes=20.0)
+    spectra = np.load(
+        simulate_cohort(tmp_path / "c", settings=settings, **SMALL).root / "spectra.npy"
+    )
+    jumps = np.abs(np.diff(spectra.astype(float), axis=1)).max(axis=1)
+    assert jumps.min() > 2_000  # bands of 600 counts, 10 points wide, never jump so far
+
+
 @pytest.mark.parametrize("settings", OTHERS, ids=["raman", "ftir", "nir", "maldi"])
 def test_the_best_auroc_is_stored_with_its_origin(
     tmp_path: Path, settings: SimulationSettings
