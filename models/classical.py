@@ -33,6 +33,9 @@ MOST_COMPONENTS, WHITENED_COMPONENTS = 1000, 40
 INNER_FOLDS = 5
 # Probabilities of 0 and 1 have no logarithm.
 SMALLEST = 1e-12
+# Components of less than this share of the largest variance are rounding errors. Whitened, they
+# would be as large as the others, and in float32 a million times larger.
+LEAST_VARIANCE = 1e-8
 
 
 class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -76,9 +79,9 @@ def scaled_rotation(pca: PCA) -> np.ndarray:
     """What centred columns are multiplied by, [components, F]."""
     rotation: np.ndarray = pca.components_
     if pca.whiten:
-        # As PCA itself bounds it.
-        scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(np.float64).eps)
-        rotation = rotation / scale[:, None]
+        variance = pca.explained_variance_
+        real = variance > LEAST_VARIANCE * variance.max()
+        rotation = rotation / np.sqrt(np.where(real, variance, np.inf))[:, None]
     return rotation
 
 
@@ -192,11 +195,15 @@ def fit_model(
     return ClassicalModel(name, task, seed).fit(x, y, groups)
 
 
-def base_logits(y: np.ndarray, task: str) -> np.ndarray:
-    """Logits of the frequencies of classes [N], or mean values of [N, T]; [C]."""
+def base_logits(y: np.ndarray, task: str, num_classes: int = 0) -> np.ndarray:
+    """Logits of the frequencies of classes [N], or mean values of [N, T]; [C].
+
+    ``num_classes`` counts those that no sample has, too. Half a sample more of each class keeps
+    the logits finite (Jeffreys' prior).
+    """
     if task == "regression":
         return y.mean(axis=0, dtype=np.float64)
-    logs = np.log(np.bincount(y) / len(y) + SMALLEST)
+    logs: np.ndarray = np.log(np.bincount(y, minlength=num_classes) + 0.5)
     return logs - logs.mean()
 
 

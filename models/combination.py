@@ -78,7 +78,14 @@ class Members(nn.Module):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        # No ModuleList: one is a stack of layers to a layer-wise learning rate.
+        for number, network in enumerate(networks):
+            self.add_module(str(number), network)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The members."""
+        return list(self.children())
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None

@@ -58,8 +58,14 @@ class LinearPath(nn.Module):
         self.register_buffer("network_share", torch.ones(()))
 
     def fit(self, training: TrainingSet) -> np.ndarray:
-        """Fit the linear model, of labels one each; returns the offset of each sample, [N, C]."""
+        """Fit the linear model, of labels one each; returns the offset of each sample, [N, C].
+
+        ValueError if a class has no sample.
+        """
         if training.task != "multilabel":
+            classes, found = len(self.bias), len(np.unique(training.targets))
+            if training.task != "regression" and found < classes:
+                raise ValueError(f"only {found} of {classes} classes have samples to fit it to")
             return self._fit(training, slice(None))
         offsets = [
             self._fit(training._replace(targets=label.astype(int), task="binary"), slice(n, n + 1))
@@ -79,7 +85,7 @@ class LinearPath(nn.Module):
         def taken(of_classes: np.ndarray) -> np.ndarray:
             return np.diff(of_classes, axis=-1) if single else of_classes
 
-        bias = base_logits(targets, task)
+        bias = base_logits(targets, task, 2 if single else len(self.bias))
         offset = np.tile(bias, (len(targets), 1))
         if task == "regression" or len(np.unique(targets)) > 1:
             kind = "ridge" if task == "regression" else "logistic"
@@ -94,6 +100,8 @@ class LinearPath(nn.Module):
                 for name, x in inputs.items()
             }
             weights, bias = stack_weights([logits for logits, _ in fits.values()], targets, task)
+            # Without inner folds nothing tells whether a model helps: it is left out.
+            weights *= [bool(np.ptp(logits, axis=0).any()) for logits, _ in fits.values()]
             offset = np.zeros_like(offset) + bias
             for (name, (logits, form)), share in zip(fits.items(), weights, strict=True):
                 offset += share * logits
@@ -155,13 +163,14 @@ class LinearPath(nn.Module):
         scan_rows: Tensor | None = None,
         offset: Tensor | None = None,
     ) -> Outputs:
-        """The network's outputs, with the linear model's logits, or the offset, added to its own.
+        """The network's outputs, with the linear model's logits added to its own.
 
-        ``linear_logits`` [B, C] are what was added.
+        In training the offset is added, if given. ``linear_logits`` [B, C] are what was added.
         """
-        added = self.linear(spectra, mask, tabular) if offset is None else offset
+        if offset is None or not self.training:
+            offset = self.linear(spectra, mask, tabular)
         outputs = call_network(self.network, spectra, mask, tabular, scan_rows)
-        return {**self._add(outputs, added), "linear_logits": added}
+        return {**self._add(outputs, offset), "linear_logits": offset}
 
     def _add(self, outputs: Mapping[str, Any], added: Tensor) -> Outputs:
         found = dict(outputs)

@@ -20,10 +20,9 @@ from datasets.simulation import SimulatedCohort, read_truth
 from engine.eval_mode import eval_mode
 from engine.explain import WIDTH, Explained, Window, explain, top_windows, window_edges
 from experiments.benchmarks.peak_memory import PeakMemory
-from experiments.builders import Data, build_data
-from experiments.config import Config, construct, find_named, load_config
+from experiments.builders import Data, build_data, build_network
+from experiments.config import Config, load_config
 from experiments.run_files import CONFIG_NAME, WEIGHTS_PATH
-from models import MODELS
 
 # Windows that are looked at for planted peaks, and windows whose loss should be felt.
 TOP, REPLACED = 10, 6
@@ -112,11 +111,9 @@ def _build_model(config: Config, data: Data) -> nn.Module:
         "spec_len": data.datasets["test"].spec_len,
         "num_classes": data.num_classes,
     }
-    model_class = find_named(config.model.name, MODELS, "model.name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model: nn.Module = construct(model_class, config.model.params, "model.params", offered)
-    return model.eval()
+        return build_network(config.model, offered).eval()
 
 
 def mean_input(data: Data) -> tuple[Tensor, Tensor]:

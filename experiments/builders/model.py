@@ -16,7 +16,7 @@ from datasets.errors import UsageError
 from engine.distributed import broadcast_from_main
 from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
-from engine.metrics import CustomMetric, EpochMetrics
+from engine.metrics import CLASSES, CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.config import (
     OptimizerConfig,
@@ -33,18 +33,25 @@ if TYPE_CHECKING:
     from experiments.config import Config, ModelConfig
 
 
+# What is fitted before the training is fitted to so many samples at most.
+MOST_FITTED = 10000
+
+
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
     """The configured model (moved by the trainer), and its loss on the device."""
     sizes = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
     model = build_network(config.model, sizes)
+    network = model.network if isinstance(model, LinearPath) else model
+    if isinstance(network, Members):
+        network = network.networks[0]
     if is_fitted_before(model):
         _fit(model, config, data)
     task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
     name, params = config.loss.name or "", config.loss.params
     loss = build_loss(name, params, task, targets, data.num_classes)
-    return model, choose_loss(model, loss.to(device))
+    return model, choose_loss(network, loss.to(device))
 
 
 def _fit(model: nn.Module, config: Config, data: Data) -> None:
@@ -52,9 +59,12 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
     train, groups = data.datasets["train"], data.cohort.groups[data.trained]
 
     def fit() -> tuple[np.ndarray | None, dict[str, Tensor]]:
-        rows = data.draw(config.baselines.max_samples, config.seed)
+        rows = data.draw(MOST_FITTED, config.seed)
         of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
-        offset = fit_before_training(model, TrainingSet(*of_rows, data.cohort.task, config.seed))
+        task, classes = data.cohort.task, len(np.unique(train.targets[rows]))
+        if config.model.linear_path and task in CLASSES and classes < data.num_classes:
+            raise UsageError(f"model.linear_path: {len(rows)} samples were drawn and lack a class")
+        offset = fit_before_training(model, TrainingSet(*of_rows, task, config.seed))
         if offset is not None and len(rows) < len(train):
             assert isinstance(model, LinearPath)
             others = np.setdiff1d(np.arange(len(train)), rows)
