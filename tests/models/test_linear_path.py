@@ -194,5 +194,5 @@ def test_parts_within_are_fitted_too() -> None:
 
 
 def test_a_network_without_a_head_is_refused() -> None:
-    with pytest.raises(ValueError, match="^Linear has no last layer called head, which"):
+    with pytest.raises(ValueError, match=r"^Linear has no last layer called head, which"):
         LinearPath(nn.Linear(3, 2), 3, 0, 2)

@@ -55,7 +55,7 @@ def test_few_samples_have_fewer_components_and_the_rest_are_zero() -> None:
 
 
 def test_directions_that_never_vary_stay_out() -> None:
-    """Scans of sum zero, as a centred log-ratio leaves them: one direction holds rounding errors."""
+    """Scans of sum zero: one direction holds rounding errors alone."""
     training = training_set(60, 12)
     spectra = training.spectra - training.spectra.mean(axis=1, keepdims=True)
     model = PCAMLP(12, 2, components=12)

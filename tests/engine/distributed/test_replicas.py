@@ -124,3 +124,29 @@ def test_dropout_differs_between_the_gpus():
     inputs = torch.ones(8, 100).cuda(), torch.ones(8, 1).bool().cuda(), torch.zeros(8, 0).cuda()
     first, second = Replicas(model, [0, 1])(*inputs)["logits"].chunk(2)
     assert not torch.equal(first, second)
+
+
+class Offset(nn.Module):
+    """Its offset is its logits."""
+
+    def forward(self, spectra, mask, tabular, scan_rows=None, offset=None):
+        return {"logits": offset, "parts": [{"logits": offset}], "seen": scan_rows is None}
+
+
+def test_each_part_has_its_offsets():
+    offset = torch.arange(5.0)[:, None]
+    inputs = torch.zeros(5, 1, 3), torch.ones(5, 1, dtype=torch.bool), torch.zeros(5, 0)
+    pieces = split_rows((*inputs, offset), [CPU, CPU])
+    joined = join_rows([Offset()(*piece[:3], offset=piece[3]) for piece in pieces], CPU)
+    assert torch.equal(joined["logits"], offset)
+    assert torch.equal(joined["parts"][0]["logits"], offset)
+
+
+@several_gpus
+def test_two_gpus_add_the_offsets_of_the_whole_batch():
+    given = SharedLoader(8, batch_size=8)._batch(list(range(8))).to("cuda")
+    given.offset = torch.arange(8.0, device="cuda")[:, None]
+    for devices in ([0], [0, 1]):
+        model = Offset().cuda()
+        network = model if len(devices) == 1 else Replicas(model, devices)
+        assert torch.equal(call_model(network, given)["logits"], given.offset)
