@@ -407,3 +407,25 @@ def test_what_does_not_fit_the_task_is_refused_in_one_line(run, tmp_path, task, 
     assert "\n" not in str(error.value)
     runs = tmp_path / "runs"
     assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.parametrize("task", sorted(DATA))
+def test_every_task_can_stand_on_a_linear_path(make_config, task_dir, task):
+    model = {"name": "pca_mlp", "params": {"components": 8}, "linear_path": True, "members": 2}
+    quick = {"trainer.max_epochs": 1, "report.enabled": False, "model": model}
+    experiment = Experiment(settings_of(make_config, task_dir, task, **quick))
+    experiment.setup()
+    train = experiment.data.datasets["train"]
+    assert train.offset.shape == (len(train), experiment.data.num_classes)
+    assert np.isfinite(train.offset).all()
+    assert train.offset.std(axis=0).min() > 0
+    experiment.train()
+    experiment.test()
+    experiment.close()
+    logits = experiment.outputs["test"].logits.numpy()
+    test = experiment.data.datasets["test"]
+    expected = experiment.trainer.model.predict(test.mean_scans(), test.tabular)
+    if task == "regression":
+        expected = experiment.data.scaler.restore(torch.from_numpy(expected)).numpy()
+    # An epoch at a small rate changes little: the linear model is what predicts.
+    assert np.corrcoef(logits[:, 0], expected[:, 0])[0, 1] > 0.9
