@@ -147,20 +147,20 @@ def test_the_linear_model_sees_what_the_network_sees(make_config, name, seen):
 class Bare(nn.Module):
     """A network of the user's own, whose last layer has another name."""
 
-    last = "last"
+    called = "last"
 
     def __init__(self, spec_len: int, num_classes: int) -> None:
         super().__init__()
-        self.add_module(self.last, nn.Linear(spec_len, num_classes))
+        self.add_module(self.called, nn.Linear(spec_len, num_classes))
 
     def forward(self, spectra, mask, tabular):
-        return {"logits": self.get_submodule(self.last)(spectra.mean(dim=1))}
+        return {"logits": self.get_submodule(self.called)(spectra.mean(dim=1))}
 
 
 class OwnLoss(Bare):
     """One with a loss of its own."""
 
-    last = "head"
+    called = "head"
 
     def compute_loss(self, outputs, targets):
         return {"total_loss": nn.functional.cross_entropy(outputs["logits"], targets)}
