@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.reporting import figure_text
 from experiments.config import FAMILIES, choose_families, load_config, write_yaml
@@ -52,10 +52,8 @@ def compare_families(
         print("to continue: the same command line")
         return code
     text = families_table(configs, base.exp_name)
-    try:
+    with file_errors(f"--out: cannot write {place}"):
         write_whole(text.encode(), place.parent, place.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write {place}: {error.strerror}") from error
     print(f"\n{text}\n{place}")
     return 0
 

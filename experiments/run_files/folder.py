@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, file_errors, nearest
 from datasets.files import write_whole
 from datasets.paths import as_path
 from engine.reporting import read_log
@@ -43,14 +43,11 @@ def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
     """Make the folder of a new run; an existing one is left alone and a number is added."""
     for number in count(1):
         folder = runs_dir / (exp_name if number == 1 else f"{exp_name}-{number}")
-        try:
+        problem = f"runs_dir: cannot make {folder}"
+        with file_errors(problem), contextlib.suppress(FileExistsError):
             # Making it is also claiming it: two runs started at once get two folders.
             folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
-        return folder
+            return folder
     raise AssertionError("unreachable: there is always a next number")
 
 
@@ -80,7 +77,7 @@ def write_config(run_dir: Path, config: Config) -> None:
     continued from its ``config.yaml`` on: this comes after all else that it is continued from.
     """
     path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
-    try:
+    with file_errors(f"cannot write to {run_dir}"):
         write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
         if path.is_file():
             former = path.read_bytes()
@@ -89,8 +86,6 @@ def write_config(run_dir: Path, config: Config) -> None:
             names = (f"config.former-{n}.yaml" for n in count(1))
             write_whole(former, run_dir, next(n for n in names if not (run_dir / n).exists()))
         write_whole(text, run_dir, CONFIG_NAME)
-    except OSError as error:
-        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
 
 
 def is_finished(run_dir: Path) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import write_whole
 from engine.metrics import LAST_EPOCH
 from engine.reporting import with_bounds
@@ -61,7 +61,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """
     run_dir, data = outcome.run_dir, outcome.data
     tables = prediction_tables(outcome)
-    try:
+    with file_errors(f"cannot export to {run_dir}"):
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
         write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
@@ -75,9 +75,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
             page = write_report(outcome, examined)
             note = write_named_figures(outcome, examined)[1]
         write_package(run_dir, run_dir.name)  # of all that stands by now
-        return page, note or unsaved
-    except OSError as error:
-        raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+    return page, note or unsaved
 
 
 def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:

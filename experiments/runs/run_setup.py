@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.optim import Optimizer
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import PART_SUFFIX, write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
@@ -243,7 +243,7 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
 
     ``config.yaml`` is written last: from then on the run can be continued.
     """
-    try:
+    with file_errors(f"cannot write to {run_dir}"):
         environment = describe_environment(data.version.plain(), describe_group(config.trainer))
         text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
         write_whole(text.encode(), run_dir, "environment.json")
@@ -252,5 +252,3 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
         if config.audit.enabled:
             write_audit(audit, run_dir)
         write_config(run_dir, config)
-    except OSError as error:
-        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error

@@ -9,10 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from datasets.errors import UsageError
-from datasets.files import write_whole
 from datasets.messages import Message
-from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
+from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js, write_text
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -117,10 +115,7 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
         choices=choices_of(sections),
         plotly_js=plotly_js(),
     )
-    try:
-        write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    write_text(text, path)
     return path
 
 
