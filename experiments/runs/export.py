@@ -24,7 +24,6 @@ from experiments.report.text import (
     class_table,
     escape_markdown,
     model_card,
-    threshold_section,
 )
 from experiments.run_files import (
     BASELINE_PREDICTIONS,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from experiments.analysis import Outcome
     from experiments.builders import Data
 
-TEMPLATES.filters |= {"bounded": with_bounds, "thresholds": threshold_section}
+TEMPLATES.filters["bounded"] = with_bounds
 # What the summary calls by name.
 FILES = {
     "predictions": PREDICTIONS_NAME,

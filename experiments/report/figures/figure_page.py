@@ -9,8 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
+from datasets.errors import file_errors
+from datasets.files import write_whole
 from datasets.messages import Message
-from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js, write_text
+from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -115,7 +117,8 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
         choices=choices_of(sections),
         plotly_js=plotly_js(),
     )
-    write_text(text, path)
+    with file_errors(f"cannot write {path}"):
+        write_whole(text.encode(), path.parent, path.name, durable=False)
     return path
 
 

@@ -10,13 +10,11 @@ if TYPE_CHECKING:
         RELIABILITY_FIGURES,
         TEMPLATES,
         about_temperature,
-        calibration_section,
         class_figures,
         class_table,
         decision_lines,
         escape_markdown,
         limits,
-        threshold_section,
         warnings_of,
     )
 else:

@@ -18,8 +18,6 @@ from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.markdown_text import (
     TEMPLATES,
-    calibration_section,
-    chosen_points,
     escape_markdown,
     limits,
     warnings_of,
@@ -43,11 +41,9 @@ MAX_NAMED_GROUPS = 12
 SETTINGS = ("model", "loss", "optimizer", "lr_scheduler", "trainer", "ema", "seed")
 TEMPLATES.filters |= {
     "bounds": bounds_text,
-    "calibration": calibration_section,
     "figures": figure_texts,
     "leaderboard": leaderboard_section,
     "number": finding_number,
-    "points": chosen_points,
 }
 
 
