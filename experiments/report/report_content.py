@@ -28,7 +28,7 @@ from experiments.config import Config, write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.text import limits, warnings_of
 from experiments.report.words import names_of_kinds
-from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
+from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
         warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
         limits=limits(outcome),
         audit=outcome.audit if config.audit.enabled else None,
-        epochs=[row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"],
+        epochs=[row for row in read_log(run_dir / RunFile.LOG) if row["event"] == "epoch"],
         val=outcome.outputs["val"],
         test=test,
         findings=outcome.findings,
@@ -222,7 +222,7 @@ def _known_from_the_start(
     positive = about_positive(cohort.task, cohort.class_names)
     described: list[str] = [line for line in cohort.lines() if line != positive]
     described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
-    known = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    known = json.loads((run_dir / RunFile.ENVIRONMENT).read_text("utf-8"))
     # The few packages that matter to a reader stand under "packages".
     environment = {k: value for k, value in known.items() if k not in (*PLACES, REQUIREMENTS)}
     if environment.get("command"):

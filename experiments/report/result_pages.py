@@ -25,6 +25,7 @@ from experiments.report.figures import (
     training_curves,
     write_figure_page,
 )
+from experiments.run_files import RunFile
 
 
 @dataclass
@@ -90,7 +91,7 @@ class ResultPages:
         self.written[write_figure_page(path, title, lead, sections)] = sections
 
 
-FOLDER, LOG = "report", "log.jsonl"
+FOLDER = "report"
 CURVES = "training_curves.html"
 
 
@@ -110,7 +111,7 @@ def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[P
     pages.shap()
     pages.pca()
     pages.attention()
-    epochs = [row for row in read_log(outcome.run_dir / LOG) if row["event"] == "epoch"]
+    epochs = [row for row in read_log(outcome.run_dir / RunFile.LOG) if row["event"] == "epoch"]
     curves = {folder / CURVES: [Section("training", "Training", training_curves(epochs))]}
     note = pages.images(curves)
     paths = list(pages.written)

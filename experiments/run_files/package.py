@@ -17,46 +17,32 @@ from safetensors import SafetensorError, deserialize
 from datasets.errors import UsageError
 from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
-from experiments.run_files.folder import (
-    BASELINE_PREDICTIONS,
-    BASELINES_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    RESOLVED_NAME,
-    SPLITS_NAME,
-    VAL_PREDICTIONS_NAME,
-)
+from experiments.run_files.folder import RunFile
 
-WEIGHTS_NAME = "model.safetensors"
-PREPROCESSING_NAME = "preprocessing.pt"
-CARD_NAME = "model_card.md"
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT, VERSION = "scanfire package", 1
 
-WEIGHTS_PATH = f"checkpoints/{WEIGHTS_NAME}"
 # In the order in which they are packed.
 REQUIRED = (
-    CARD_NAME,
-    "summary.md",
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    SPLITS_NAME,
+    RunFile.CARD,
+    RunFile.SUMMARY,
+    RunFile.CONFIG,
+    RunFile.ENVIRONMENT,
+    RunFile.SPLITS,
     "metrics.csv",
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    PREPROCESSING_NAME,
-    WEIGHTS_PATH,
+    RunFile.METRICS,
+    RunFile.PREDICTIONS,
+    RunFile.PREPROCESSING,
+    RunFile.WEIGHTS,
 )
 # Only where the run made them.
 OPTIONAL = (
-    RESOLVED_NAME,
-    "audit.json",
+    RunFile.RESOLVED,
+    RunFile.AUDIT,
     "report/training_curves.html",
-    VAL_PREDICTIONS_NAME,
-    *BASELINE_PREDICTIONS.values(),
-    BASELINES_NAME,
+    RunFile.VAL_PREDICTIONS,
+    *RunFile.BASELINE_PREDICTIONS.values(),
+    RunFile.BASELINES,
 )
 # A larger file of baselines (trees grow with the cohort) stays in the run's folder.
 MOST_BASELINES_BYTES = 8 * 2**20
@@ -138,7 +124,7 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
         for inside in (*REQUIRED, *OPTIONAL):
             source = run_dir / inside
             if not source.is_file() or (
-                inside == BASELINES_NAME and source.stat().st_size > MOST_BASELINES_BYTES
+                inside == RunFile.BASELINES and source.stat().st_size > MOST_BASELINES_BYTES
             ):
                 continue
             content: bytes | Path = source
@@ -195,9 +181,9 @@ def _check(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
         if found != expected:
             raise UsageError(f"{path}: {name} is damaged, its checksum is not the manifest's")
     try:
-        deserialize(archive.read(WEIGHTS_PATH))
+        deserialize(archive.read(RunFile.WEIGHTS))
     except SafetensorError as error:
-        raise UsageError(f"{path}: {WEIGHTS_PATH} cannot be loaded: {error}") from error
+        raise UsageError(f"{path}: {RunFile.WEIGHTS} cannot be loaded: {error}") from error
     return listed
 
 
@@ -239,10 +225,10 @@ def without_places(value: Any) -> Any:
 
 
 def _config_without_places(text: str) -> str:
-    values = without_places(read_yaml(text, CONFIG_NAME))
+    values = without_places(read_yaml(text, RunFile.CONFIG))
     split = values["data"]["split"]
     if split["file"] is not None:  # what it held is in the package
-        split["file"] = SPLITS_NAME
+        split["file"] = RunFile.SPLITS
     return write_yaml(values)
 
 
@@ -253,7 +239,7 @@ def _environment_without_places(text: str) -> str:
 
 
 WITHOUT_PLACES: dict[str, Callable[[str], str]] = {
-    CONFIG_NAME: _config_without_places,
-    RESOLVED_NAME: _config_without_places,
-    ENVIRONMENT_NAME: _environment_without_places,
+    RunFile.CONFIG: _config_without_places,
+    RunFile.RESOLVED: _config_without_places,
+    RunFile.ENVIRONMENT: _environment_without_places,
 }

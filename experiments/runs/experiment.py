@@ -63,7 +63,7 @@ from experiments.launch import check_alike, own_device
 from experiments.report import check_sections, content_while_training, render_report
 from experiments.run_files import (
     FINISHED,
-    SPLITS_NAME,
+    RunFile,
     RunLock,
     changed_cohort,
     digest,
@@ -213,7 +213,7 @@ class Experiment:
             broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
         seed_everything(config.seed)
-        self.data = build_data(config, resumed / "splits.csv" if resumed else None)
+        self.data = build_data(config, resumed / RunFile.SPLITS if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
         derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
@@ -439,7 +439,7 @@ class Experiment:
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
         seed_everything(self.config.seed)
-        self.data = build_data(self.config, self.run_dir / SPLITS_NAME, FITTED_ON)
+        self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
         self.handlers = replace(self.handlers, log=log)

@@ -25,31 +25,13 @@ from experiments.report.text import (
     escape_markdown,
     model_card,
 )
-from experiments.run_files import (
-    BASELINE_PREDICTIONS,
-    CARD_NAME,
-    PREDICTIONS_NAME,
-    PREPROCESSING_NAME,
-    VAL_PREDICTIONS_NAME,
-    WEIGHTS_NAME,
-    predictions_table,
-    write_package,
-)
+from experiments.run_files import RunFile, predictions_table, write_package
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
     from experiments.builders import Data
 
 TEMPLATES.filters["bounded"] = with_bounds
-# What the summary calls by name.
-FILES = {
-    "predictions": PREDICTIONS_NAME,
-    "validated": VAL_PREDICTIONS_NAME,
-    "baselines": list(BASELINE_PREDICTIONS.values()),
-    "weights": WEIGHTS_NAME,
-    "preprocessing": PREPROCESSING_NAME,
-    "card": CARD_NAME,
-}
 
 
 def export_run(outcome: Outcome) -> tuple[Path, str | None]:
@@ -63,11 +45,11 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     with file_errors(f"cannot export to {run_dir}"):
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
-        write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
-        write_whole(pack_preprocessing(data), run_dir, PREPROCESSING_NAME)
+        write_whole(save(outcome.weights), run_dir, RunFile.WEIGHTS)
+        write_whole(pack_preprocessing(data), run_dir, RunFile.PREPROCESSING)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
-        write_whole(summary(outcome).encode(), run_dir, "summary.md")
-        write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
+        write_whole(summary(outcome).encode(), run_dir, RunFile.SUMMARY)
+        write_whole(model_card(outcome).encode(), run_dir, RunFile.CARD)
         page, note = run_dir, None
         if outcome.config.report.enabled:
             examined = examine(outcome)
@@ -85,13 +67,12 @@ def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
     cohort = outcome.data.cohort
     tables = {
         name: predictions_table(outcome.outputs[subset], cohort)
-        for subset, name in (("test", PREDICTIONS_NAME), ("val", VAL_PREDICTIONS_NAME))
+        for subset, name in (("test", RunFile.PREDICTIONS), ("val", RunFile.VAL_PREDICTIONS))
     }
     for subset, of_baselines in outcome.baseline_outputs.items():
         each = {name: predictions_table(found, cohort) for name, found in of_baselines.items()}
-        tables[BASELINE_PREDICTIONS[subset]] = pd.concat(each, names=["model", "row"]).reset_index(
-            "model"
-        )
+        table = pd.concat(each, names=["model", "row"]).reset_index("model")
+        tables[RunFile.BASELINE_PREDICTIONS[subset]] = table
     return tables
 
 
@@ -137,5 +118,5 @@ def summary(outcome: Outcome) -> str:
         ),
         told=list(filter(None, told)),
         by_class=class_table(outcome.outputs["test"], cohort.class_names) if classes else "",
-        files=FILES,
+        files=RunFile,
     )

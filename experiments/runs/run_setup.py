@@ -33,7 +33,7 @@ from experiments.config import (
     with_training_settings,
 )
 from experiments.launch import describe_environment, describe_group
-from experiments.run_files import CONFIG_NAME, LOCK_NAME, RESOLVED_NAME, digest, write_config
+from experiments.run_files import RunFile, digest, write_config
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -99,8 +99,8 @@ def changes_since(
     run_dir: Path, config: Config, meta: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Change]]:
     """The plain settings so far, of training by a checkpoint's ``meta``; which differ now."""
-    resolved = run_dir / RESOLVED_NAME
-    source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
+    resolved = run_dir / RunFile.RESOLVED
+    source = resolved if resolved.is_file() else run_dir / RunFile.CONFIG
     before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
     keep_budget(config, before, chosen_of(run_dir))
     return before, changes_between(before, config.resolved())
@@ -108,7 +108,7 @@ def changes_since(
 
 def chosen_of(run_dir: Path) -> dict[str, Any]:
     """The settings that were chosen for a run, in plain types; others are null or empty."""
-    return load_config(str(run_dir / CONFIG_NAME)).plain()
+    return load_config(str(run_dir / RunFile.CONFIG)).plain()
 
 
 def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
@@ -226,7 +226,7 @@ def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
 
 
 # What a run writes before its configuration, by which it can be continued.
-BEGINNING = {"environment.json", "splits.csv", "audit.json", RESOLVED_NAME, LOCK_NAME}
+BEGINNING = {RunFile.ENVIRONMENT, RunFile.SPLITS, RunFile.AUDIT, RunFile.RESOLVED, RunFile.LOCK}
 
 
 def holds_a_beginning(run_dir: Path) -> bool:
@@ -235,7 +235,7 @@ def holds_a_beginning(run_dir: Path) -> bool:
     It is empty, or has the lock's file, which a kill leaves behind, and nothing of a training.
     """
     names = {path.name for path in run_dir.iterdir() if not path.name.endswith(PART_SUFFIX)}
-    return not names or (LOCK_NAME in names and names <= BEGINNING)
+    return not names or (RunFile.LOCK in names and names <= BEGINNING)
 
 
 def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:
@@ -246,9 +246,9 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
     with file_errors(f"cannot write to {run_dir}"):
         environment = describe_environment(data.version.plain(), describe_group(config.trainer))
         text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-        write_whole(text.encode(), run_dir, "environment.json")
+        write_whole(text.encode(), run_dir, RunFile.ENVIRONMENT)
         cohort = data.cohort
-        write_splits(run_dir / "splits.csv", cohort.sample_ids, cohort.groups, data.split)
+        write_splits(run_dir / RunFile.SPLITS, cohort.sample_ids, cohort.groups, data.split)
         if config.audit.enabled:
             write_audit(audit, run_dir)
         write_config(run_dir, config)

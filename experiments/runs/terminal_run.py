@@ -23,7 +23,7 @@ from experiments.baselines import leaderboard_lines
 from experiments.builders import about_budget
 from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
-from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
+from experiments.run_files import RunFile, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
 from experiments.runs.run_setup import (
@@ -167,7 +167,7 @@ def state_of(config: Config) -> str:
     folder = config.runs_dir / config.exp_name
     if not folder.exists():
         return ABSENT
-    if not (folder / CONFIG_NAME).is_file():
+    if not (folder / RunFile.CONFIG).is_file():
         begun = holds_a_beginning(folder)
         lock = RunLock(folder)  # refused where another process is just beginning it
         if begun and holds_a_beginning(folder):

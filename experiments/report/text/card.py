@@ -22,15 +22,7 @@ from experiments.report.text.markdown_text import (
     limits,
     warnings_of,
 )
-from experiments.run_files import (
-    CARD_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    LOG_NAME,
-    PREPROCESSING_NAME,
-    WEIGHTS_PATH,
-    without_places,
-)
+from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
@@ -50,7 +42,7 @@ TEMPLATES.filters |= {
 def model_card(outcome: Outcome) -> str:
     """The card, in Markdown."""
     config, cohort = outcome.config, outcome.data.cohort
-    environment = json.loads((outcome.run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    environment = json.loads((outcome.run_dir / RunFile.ENVIRONMENT).read_text("utf-8"))
     settings = config.resolved()
     chosen = {key: settings[key] for key in SETTINGS} | {
         "data": {key: settings["data"][key] for key in ("transforms", "augmentations")}
@@ -65,7 +57,7 @@ def model_card(outcome: Outcome) -> str:
         config=config,
         cohort=cohort,
         environment=environment,
-        began=read_log(outcome.run_dir / LOG_NAME)[0]["time"],
+        began=read_log(outcome.run_dir / RunFile.LOG)[0]["time"],
         names=", ".join(map(escape_markdown, cohort.class_names)),
         chosen_by=f"the best {escape_markdown(monitor)}" if selected else "the last epoch",
         settings=write_yaml(without_places(chosen)),
@@ -90,10 +82,7 @@ def loading_code(outcome: Outcome) -> str:
         cohort=cohort,
         steps=steps,
         scaled=outcome.data.scaler is not None,
-        card=CARD_NAME,
-        config=CONFIG_NAME,
-        preprocessing=PREPROCESSING_NAME,
-        weights=WEIGHTS_PATH,
+        files=RunFile,
     )
 
 

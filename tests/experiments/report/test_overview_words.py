@@ -21,7 +21,7 @@ from experiments.builders import build_data
 from experiments.config import check_config
 from experiments.report.report_content import content_while_training
 from experiments.report.text import limits, warnings_of
-from experiments.run_files import ENVIRONMENT_NAME
+from experiments.run_files import RunFile
 from tests.datasets.audit.faulty_cohort import Files, write_cohort
 from tests.experiments.report.said_in_chinese import english_left
 from tests.experiments.report.test_audit_words import LABELS, SAMPLES, add_labels
@@ -171,7 +171,7 @@ def test_what_the_data_are_is_said_in_chinese(root, task, without, tmp_path):
         for name in SPECTRAL_FILES:
             (here / name).unlink()
     outcome = make_outcome(here, task, **data)
-    (tmp_path / ENVIRONMENT_NAME).write_text(json.dumps({}))
+    (tmp_path / RunFile.ENVIRONMENT).write_text(json.dumps({}))
     content = content_while_training(tmp_path, outcome.config, outcome.data, [], parameters=12_345)
     texts = [content.model, content.task_text, *content.cohort]
     assert len(texts) == lines + bool(outcome.data.cohort.missing)
