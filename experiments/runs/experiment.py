@@ -60,7 +60,7 @@ from experiments.builders import (
 )
 from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
-from experiments.report import check_sections, content_while_training, render_report
+from experiments.report import check_sections, content_of, render_report
 from experiments.run_files import (
     FINISHED,
     RunFile,
@@ -330,21 +330,26 @@ class Experiment:
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
         val = self.evaluator.metrics.outputs
+        outputs = {}
         if val is not None:
-            val = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
-        content = content_while_training(
-            self.run_dir,
-            self.config,
-            self.data,
-            epochs,
-            val,
-            self._count_parameters(),
-            self.audit if self.config.audit.enabled else None,
-        )
-        return render_report(content)
+            outputs["val"] = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
+        metrics = epochs[-1]["metrics"] if epochs else {}
+        known = {name: metrics.get(f"val/{name}") for name in self.config.metric_names}
+        found = {name: float(value) for name, value in known.items() if value is not None}
+        outcome = self._outcome(results={"val": found}, outputs=outputs, audit=self.audit)
+        return render_report(content_of(outcome, epochs=epochs))
 
-    def _count_parameters(self) -> int:
-        return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+    def _outcome(self, **found: Any) -> Outcome:
+        state, parameters = self.trainer.state, self.trainer.model.parameters()
+        return Outcome(
+            run_dir=self.run_dir,
+            config=self.config,
+            data=self.data,
+            epochs=state.epoch,
+            optimizer_steps=state.optimizer_step,
+            parameters=sum(p.numel() for p in parameters if p.requires_grad),
+            **found,
+        )
 
     def _audit(self) -> list[Finding]:
         """Audit the data before training."""
@@ -500,29 +505,21 @@ class Experiment:
     @stage
     def export(self) -> Path:
         """Write tables, weights, pages and the package; returns the page, or the run's folder."""
-        state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
-            weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        page, self.note = export_run(
-            Outcome(
-                run_dir=self.run_dir,
-                config=self.config,
-                data=self.data,
-                results=self.results,
-                intervals=self.intervals,
-                outputs=self.outputs,
-                weights=weights,
-                epochs=state.epoch,
-                optimizer_steps=state.optimizer_step,
-                parameters=self._count_parameters(),
-                findings=self.findings,
-                audit=self.audit,
-                baselines=self.baselines,
-                leaderboard=self.leaderboard,
-                baseline_outputs=self.baseline_outputs,
-                selected_test=self.selected.test if self.selected else {},
-            )
+            saved = self.trainer.model.state_dict()
+            weights = {name: tensor.detach().clone() for name, tensor in saved.items()}
+        outcome = self._outcome(
+            results=self.results,
+            intervals=self.intervals,
+            outputs=self.outputs,
+            findings=self.findings,
+            audit=self.audit,
+            baselines=self.baselines,
+            leaderboard=self.leaderboard,
+            baseline_outputs=self.baseline_outputs,
+            selected_test=self.selected.test if self.selected else {},
         )
+        page, self.note = export_run(outcome, weights)
         self.handlers.log.write_once(FINISHED)
         return page
 

@@ -28,13 +28,15 @@ from experiments.report.text import (
 from experiments.run_files import RunFile, predictions_table, write_package
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from experiments.analysis import Outcome
     from experiments.builders import Data
 
 TEMPLATES.filters["bounded"] = with_bounds
 
 
-def export_run(outcome: Outcome) -> tuple[Path, str | None]:
+def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
     Returns the page to open, or the run's folder where reports are turned off; and a line on what
@@ -45,7 +47,7 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     with file_errors(f"cannot export to {run_dir}"):
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
-        write_whole(save(outcome.weights), run_dir, RunFile.WEIGHTS)
+        write_whole(save(weights), run_dir, RunFile.WEIGHTS)
         write_whole(pack_preprocessing(data), run_dir, RunFile.PREPROCESSING)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
         write_whole(summary(outcome).encode(), run_dir, RunFile.SUMMARY)
