@@ -13,7 +13,7 @@ from datasets.files import write_whole
 from engine.reporting import figure_text
 from experiments.config import FAMILIES, choose_families, load_config, write_yaml
 from experiments.run_files import read_run
-from experiments.runs import run_planned
+from experiments.runs import run_each, states_of
 
 if TYPE_CHECKING:
     from experiments.config import Config
@@ -93,7 +93,8 @@ def plan(
 
 def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
     """Run what is not finished yet; the exit code if a signal stopped a run, else None."""
-    return run_planned(list(configs.values()), lambda config: config.model.name)
+    planned = list(configs.values())
+    return run_each(planned, states_of(planned))
 
 
 def families_table(configs: Mapping[tuple[int, str], Config], name: str) -> str:

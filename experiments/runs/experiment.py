@@ -101,8 +101,6 @@ if TYPE_CHECKING:
 
 # Devices on which a training leaves no cores to baselines.
 TAKE_THE_CORES = ("cpu",)
-# When a continued run has trained with its settings.
-GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
@@ -262,8 +260,8 @@ class Experiment:
         if not trainer.state.iteration:
             broadcast_from_main(self._compare_cohort)
         trainer.add_event_handler(Events.STARTED, self._tell_continuation)
-        for event in GONE_ON:
-            trainer.add_event_handler(event, self._write_continued)
+        gone_on = Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED
+        trainer.add_event_handler(gone_on, self._write_settings)
 
     @in_phase(Phase.DECIDE)  # after all that may still refuse to start, before the log's first line
     def _tell_continuation(self) -> None:
@@ -273,12 +271,8 @@ class Experiment:
             self._tell_cohort()
 
     @in_phase(Phase.PREPARE)
-    def _write_continued(self) -> None:
-        for event in GONE_ON:
-            self.trainer.remove_event_handler(self._write_continued, event)
-        self._write_settings()
-
     def _write_settings(self) -> None:
+        """Write the settings of a continued run once it has trained with them."""
         if not self._settings_used:
             self._settings_used = True
             broadcast_from_main(lambda: write_config(self.run_dir, self.config))
