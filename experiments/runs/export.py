@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +12,10 @@ from safetensors.torch import save
 
 from datasets.errors import file_errors
 from datasets.files import write_whole
-from engine.metrics import LAST_EPOCH
-from engine.reporting import with_bounds
-from experiments.analysis import about_refitted
 from experiments.baselines import save_baselines
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
-from experiments.report.text import (
-    TEMPLATES,
-    class_table,
-    escape_markdown,
-    model_card,
-)
+from experiments.report.text import model_card, summary
 from experiments.run_files import RunFile, predictions_table, write_package
 
 if TYPE_CHECKING:
@@ -32,8 +23,6 @@ if TYPE_CHECKING:
 
     from experiments.analysis import Outcome
     from experiments.builders import Data
-
-TEMPLATES.filters["bounded"] = with_bounds
 
 
 def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str | None]:
@@ -91,34 +80,3 @@ def pack_preprocessing(data: Data) -> bytes:
     packed = io.BytesIO()
     torch.save(fitted, packed)
     return packed.getvalue()
-
-
-def summary(outcome: Outcome) -> str:
-    """The run on one Markdown page."""
-    config, cohort = outcome.config, outcome.data.cohort
-    monitor, told = config.checkpoint.monitor, [escape_markdown(outcome.about_positive())]
-    intervals = outcome.about_intervals()
-    if any(not math.isnan(found.low) for found in outcome.intervals.values()):
-        intervals += " Intervals are in brackets."
-    told.append(intervals)
-    if outcome.data.scaler is not None:
-        names = cohort.class_names
-        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
-        units = f"the metrics are in the units of {', '.join(names)}{each}."
-        told.append(f"Losses are of standardised targets; {units}")
-    if outcome.selected_test:
-        told.append(f"{about_refitted(outcome.epochs).capitalize()}.")
-    classes = cohort.task != "regression"
-    return TEMPLATES.get_template("summary.md.j2").render(
-        outcome=outcome,
-        config=config,
-        task=cohort.task,
-        chosen_by=(
-            "the last epoch (the validation set is too small to select one by)"
-            if monitor == LAST_EPOCH
-            else f"the checkpoint with the best `{monitor}`"
-        ),
-        told=list(filter(None, told)),
-        by_class=class_table(outcome.outputs["test"], cohort.class_names) if classes else "",
-        files=RunFile,
-    )

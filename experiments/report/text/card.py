@@ -1,4 +1,7 @@
-"""The model card of a run, after Mitchell et al. 2019, "Model Cards for Model Reporting"."""
+"""The summary of a run, and its model card.
+
+The card is after Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ from datasets.cohort import ROLES_FILE, Roles, read_cohort_yaml
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
-from engine.reporting import bounds_text, figure_texts, read_log
-from experiments.analysis import finding_number
+from engine.reporting import bounds_text, figure_texts, read_log, with_bounds
+from experiments.analysis import about_refitted, finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.markdown_text import (
     TEMPLATES,
+    class_table,
     escape_markdown,
     limits,
     warnings_of,
@@ -32,11 +36,32 @@ MAX_NAMED_GROUPS = 12
 # What the weights were made with; of the other sections none changes what is learned.
 SETTINGS = ("model", "loss", "optimizer", "lr_scheduler", "trainer", "ema", "seed")
 TEMPLATES.filters |= {
+    "bounded": with_bounds,
+    "by_class": class_table,
     "bounds": bounds_text,
     "figures": figure_texts,
     "leaderboard": leaderboard_section,
     "number": finding_number,
 }
+TEMPLATES.globals |= {"about_refitted": about_refitted, "LAST_EPOCH": LAST_EPOCH}
+
+
+def summary(outcome: Outcome) -> str:
+    """The run on one Markdown page."""
+    units = _about_units(outcome)
+    return TEMPLATES.get_template("summary.md.j2").render(
+        outcome=outcome, cohort=outcome.data.cohort, units=units, files=RunFile
+    )
+
+
+def _about_units(outcome: Outcome) -> str:
+    """A sentence on the units of a regression; empty for other tasks."""
+    if outcome.data.scaler is None:
+        return ""
+    names = outcome.data.cohort.class_names
+    each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
+    units = f"{', '.join(map(escape_markdown, names))}{each}"
+    return f"Losses are of standardised targets; the metrics are in the units of {units}."
 
 
 def model_card(outcome: Outcome) -> str:
@@ -63,7 +88,7 @@ def model_card(outcome: Outcome) -> str:
         settings=write_yaml(without_places(chosen)),
         factors=_factors(outcome),
         licence=_licence(outcome),
-        about=_about_metrics(outcome),
+        units=_about_units(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
         code=loading_code(outcome),
     )
@@ -84,16 +109,6 @@ def loading_code(outcome: Outcome) -> str:
         scaled=outcome.data.scaler is not None,
         files=RunFile,
     )
-
-
-def _about_metrics(outcome: Outcome) -> str:
-    about = f"{escape_markdown(outcome.about_positive())} {outcome.about_intervals()}"
-    if outcome.data.scaler is not None:
-        classes = outcome.data.cohort.class_names
-        about += " The loss is of standardised targets; the metrics are in the units of "
-        about += ", ".join(map(escape_markdown, classes))
-        about += ", each by itself; r2 is the mean over them." if len(classes) > 1 else "."
-    return about.strip()
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:
