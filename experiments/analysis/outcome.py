@@ -201,11 +201,6 @@ class Outcome:
         """A metric on the test set with its interval, if there is one."""
         return self.intervals.get(metric, Interval(self.results["test"][metric]))
 
-    @property
-    def too_few(self) -> list[str]:
-        """:func:`too_few_of` the test set's intervals."""
-        return too_few_of(self.intervals)
-
     def about_intervals(self) -> str:
         """Sentences on how the intervals were found; empty where none are wanted."""
         if not self.intervals:

@@ -1,14 +1,13 @@
 """A run in one file: what another person needs to use it, to judge it and to repeat it."""
 
 import hashlib
+import io
 import json
 import re
 import shlex
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,12 +72,8 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
-class PackedFile:
-    """What the manifest says of a file: its checksum in hexadecimal digits, and its bytes."""
-
-    sha256: str
-    size: int
+# What the manifest says of a file: ``sha256`` in hexadecimal digits, ``size`` in bytes.
+PackedFile = dict[str, Any]
 
 
 def write_package(run_dir: Path, name: str) -> Path:
@@ -127,40 +122,40 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
                 inside == RunFile.BASELINES and source.stat().st_size > MOST_BASELINES_BYTES
             ):
                 continue
-            content: bytes | Path = source
             if inside in WITHOUT_PLACES:
-                content = WITHOUT_PLACES[inside](source.read_text("utf-8")).encode()
-            files[inside] = _add(archive, inside, content)
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "run": name,
-            "files": {inside: asdict(packed) for inside, packed in files.items()},
-        }
-        _add(archive, MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+                text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
+                files[inside] = _add_text(archive, inside, text)
+            else:
+                with source.open("rb") as content:
+                    files[inside] = _add(archive, inside, content, source.stat().st_size)
+        manifest = {"format": FORMAT, "version": VERSION, "run": name, "files": files}
+        _add_text(archive, MANIFEST_NAME, json.dumps(manifest, indent=2) + "\n")
 
 
-def _add(archive: zipfile.ZipFile, inside: str, content: bytes | Path) -> PackedFile:
+def _add_text(archive: zipfile.ZipFile, inside: str, text: str) -> PackedFile:
+    content = text.encode()
+    return _add(archive, inside, io.BytesIO(content), len(content))
+
+
+def _add(archive: zipfile.ZipFile, inside: str, content: IO[bytes], size: int) -> PackedFile:
     entry = zipfile.ZipInfo(inside, NO_TIME)
     entry.create_system, entry.external_attr = UNIX, READABLE << 16
     stored = inside.endswith(STORED)
     entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-    if isinstance(content, bytes):
-        archive.writestr(entry, content)
-        return PackedFile(hashlib.sha256(content).hexdigest(), len(content))
-    entry.file_size = content.stat().st_size  # decides whether the entry needs zip's 64 bits
-    with content.open("rb") as source, archive.open(entry, "w") as target:
-        shutil.copyfileobj(source, target, PIECE_BYTES)
-    with content.open("rb") as source:
-        return _measure(source)
+    entry.file_size = size  # decides whether the entry needs zip's 64 bits
+    with archive.open(entry, "w") as target:
+        return _measure(content, target)
 
 
-def _measure(file: IO[bytes]) -> PackedFile:
+def _measure(file: IO[bytes], target: IO[bytes] | None = None) -> PackedFile:
+    """The checksum and size of a file, which is copied to ``target``."""
     digest, size = hashlib.sha256(), 0
     while piece := file.read(PIECE_BYTES):
         digest.update(piece)
         size += len(piece)
-    return PackedFile(digest.hexdigest(), size)
+        if target is not None:
+            target.write(piece)
+    return {"sha256": digest.hexdigest(), "size": size}
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
@@ -197,7 +192,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
                 f"{path}: '{content['format']}' {content['version']}, where '{FORMAT}' {VERSION} "
                 "was expected"
             )
-        return {name: PackedFile(**packed) for name, packed in content["files"].items()}
+        return {name: dict(packed) for name, packed in content["files"].items()}
     except (*DAMAGE, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UsageError):
             raise
