@@ -41,14 +41,11 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
         for index, found in enumerate(figures[metric]):
             pattern = {"shape": _again(PATTERNS, index)}
             figure.add_bar(
-                x=[index],
-                y=[found.value],
                 marker={"color": _colour(index), "pattern": pattern},
                 text=[figure_text(found.value, SHORT_DIGITS)],
                 textposition="inside",
                 insidetextanchor="start",
-                **_with_interval(found),
-                **_in_legend(models, index, metric == next(iter(places))),
+                **_with_interval(found, models, index, metric == next(iter(places))),
                 **place,
             )
     # Names would be longer than the bars are wide: they stand in the legend.
@@ -67,12 +64,9 @@ def metric_differences(
     for metric, place in places.items():
         for index, found in enumerate(differences[metric], start=1):
             figure.add_scatter(
-                x=[index],
-                y=[found.value],
                 mode="markers",
                 marker={"color": _colour(index), "size": 9, "symbol": _again(SYMBOLS, index)},
-                **_with_interval(found),
-                **_in_legend(models, index, metric == next(iter(places))),
+                **_with_interval(found, models, index, metric == next(iter(places))),
                 **place,
             )
         figure.add_hline(y=0, line=GUIDE, **place)  # on an empty panel Plotly draws none
@@ -82,8 +76,12 @@ def metric_differences(
     return figure
 
 
-def _with_interval(found: Interval) -> dict[str, Any]:
-    told: dict[str, Any] = {"hovertemplate": with_bounds(found)}
+def _with_interval(
+    found: Interval, models: Sequence[str], index: int, in_legend: bool
+) -> dict[str, Any]:
+    """A model's figure at its place, with its interval if there is one."""
+    told: dict[str, Any] = {"x": [index], "y": [found.value], "hovertemplate": with_bounds(found)}
+    told |= _in_legend(models, index, in_legend)
     if not math.isnan(found.low):
         ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
         told["error_y"] = {"symmetric": False, "color": "grey", "thickness": 1.5, **ends}

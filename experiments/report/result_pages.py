@@ -96,13 +96,13 @@ FOLDER = "report"
 CURVES = "training_curves.html"
 
 
-def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[Path], str | None]:
+def write_named_figures(outcome: Outcome, examined: ReportInput) -> str | None:
     """Write a run's figures by name into ``report``, from what was found out already.
 
     Each as ``.html`` and, where kaleido and a Chrome are there, as ``.png``; of
     ``training_curves.html``, which grows with the run, only the image. ``shap_analysis`` shows the
-    attributions that there are, and says by which method. Returns the files that were written, and
-    in one line why there are no images, else None.
+    attributions that there are, and says by which method. Returns None, or in one line why there
+    are no images.
     """
     folder = outcome.run_dir / FOLDER
     folder.mkdir(exist_ok=True)
@@ -114,11 +114,7 @@ def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[P
     pages.attention()
     epochs = [row for row in read_log(outcome.run_dir / RunFile.LOG) if row["event"] == "epoch"]
     curves = {folder / CURVES: [Section("training", "Training", training_curves(epochs))]}
-    note = pages.images(curves)
-    paths = list(pages.written)
-    if note is None:
-        paths += [page.with_suffix(".png") for page in (*curves, *pages.written)]
-    return paths, note
+    return pages.images(curves)
 
 
 WIDTH, SCALE = 1200, 2

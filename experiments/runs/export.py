@@ -45,7 +45,7 @@ def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str 
         if outcome.config.report.enabled:
             examined = examine(outcome)
             page = write_report(outcome, examined)
-            note = write_named_figures(outcome, examined)[1]
+            note = write_named_figures(outcome, examined)
         write_package(run_dir, run_dir.name)  # of all that stands by now
     return page, note or unsaved
 
