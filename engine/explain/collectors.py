@@ -16,7 +16,7 @@ from engine.metrics import (
     is_over_scans,
     scan_shares,
 )
-from engine.model_call import SCAN_ROWS, call_model
+from engine.model_call import call_model
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
 # The first of these that a model returns are its embedding.
@@ -85,7 +85,7 @@ class Gates(OutputCollector):
             spectra=batch.spectra,
             mask=batch.mask,
             tabular=torch.zeros_like(batch.tabular),
-            scan_rows=getattr(batch, SCAN_ROWS, None),
+            scan_rows=getattr(batch, "scan_rows", None),
         )
         with evaluator.precision.autocast():
             unmoved = call_model(evaluator.model, without)[AFTER]

@@ -105,6 +105,16 @@ class Data:
         """Whether a sample is trained on, bool [N]."""
         return np.isin(self.split, self.fitted_on)
 
+    def draw(self, most: int, seed: int) -> np.ndarray:
+        """Training samples of randomly drawn whole groups, at most so many (or one group)."""
+        groups = self.cohort.groups[self.trained]
+        if len(groups) <= most:
+            return np.arange(len(groups))
+        names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        order = np.random.default_rng(seed).permutation(len(names))
+        taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
+        return np.flatnonzero(np.isin(group_of, taken))
+
     def groups_of(self, samples: Sequence[str]) -> list[str]:
         """The group of each of these samples."""
         group_of = dict(zip(self.cohort.sample_ids, self.cohort.groups, strict=True))
@@ -205,6 +215,7 @@ def build_data(
         cohort.categorical,
         log=settings.log or (),
         missing_indicators=settings.missing_indicators,
+        encoding=settings.covariate_encoding,
     )
     encoder.fit(cohort.samples[train])
     tabular = encoder.transform(cohort.samples)

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from datasets.cohort import SPECTRA_FILE, TargetScaler
 from datasets.errors import UsageError
+from engine.distributed import broadcast_from_main
 from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
 from engine.metrics import CustomMetric, EpochMetrics
@@ -24,24 +26,70 @@ from experiments.config import (
     one_line,
     parameter_types,
 )
-from models import MODELS
+from models import MODELS, LinearPath, Members, TrainingSet, fit_before_training, is_fitted_before
 
 if TYPE_CHECKING:
     from experiments.builders.data import Data
-    from experiments.config import Config
+    from experiments.config import Config, ModelConfig
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
     """The configured model (moved by the trainer), and its loss on the device."""
-    # Passed to constructors that have these parameters.
-    offered = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
+    sizes = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
     model_class = find_named(config.model.name, MODELS, "model.name")
     check_modalities(config.model.name, model_class, data)
-    model = construct(model_class, config.model.params, "model.params", offered)
+    model = build_network(config.model, sizes)
+    if is_fitted_before(model):
+        _fit(model, config, data)
     task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
     name, params = config.loss.name or "", config.loss.params
     loss = build_loss(name, params, task, targets, data.num_classes)
     return model, choose_loss(model, loss.to(device))
+
+
+def _fit(model: nn.Module, config: Config, data: Data) -> None:
+    """Fit what is fitted before the training, on the main process; sets the samples' offset."""
+    train, groups = data.datasets["train"], data.cohort.groups[data.trained]
+
+    def fit() -> tuple[np.ndarray | None, dict[str, Tensor]]:
+        rows = data.draw(config.baselines.max_samples, config.seed)
+        of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
+        offset = fit_before_training(model, TrainingSet(*of_rows, data.cohort.task, config.seed))
+        if offset is not None and len(rows) < len(train):
+            assert isinstance(model, LinearPath)
+            others = np.setdiff1d(np.arange(len(train)), rows)
+            whole = np.empty((len(train), offset.shape[1]), dtype=np.float32)
+            whole[rows] = offset
+            whole[others] = model.predict(train.mean_scans(others), train.tabular[others])
+            offset = whole
+        return offset, dict(model.named_buffers())
+
+    train.offset, fitted = broadcast_from_main(fit)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(fitted[name])
+
+
+def build_network(settings: ModelConfig, sizes: Mapping[str, int]) -> nn.Module:
+    """The configured model; ``sizes`` are offered to constructors that have these parameters."""
+    model_class = find_named(settings.name, MODELS, "model.name")
+
+    def network() -> nn.Module:
+        built: nn.Module = construct(model_class, settings.params, "model.params", sizes)
+        return built
+
+    model = network()
+    if settings.members > 1:
+        model = Members([model, *(network() for _ in range(settings.members - 1))])
+    if not settings.linear_path:
+        return model
+    # The linear model sees what the network sees.
+    takes = inspect.signature(model_class).parameters
+    both = SPECTRA not in takes and COVARIATES not in takes
+    seen = {name: sizes[name] if both or name in takes else 0 for name in (SPECTRA, COVARIATES)}
+    try:
+        return LinearPath(model, **seen, num_classes=sizes["num_classes"])
+    except ValueError as error:
+        raise UsageError(f"model.linear_path: {error}") from error
 
 
 def build_evaluator(
@@ -117,7 +165,8 @@ def check_modalities(name: str, model: Callable[..., Any], data: Data) -> None:
             f"model.name: '{name}' takes spectra, and the cohort {data.cohort.root.name} has none "
             f"(no {SPECTRA_FILE}); choose {_without(SPECTRA)}"
         )
-    if not data.tab_dim and name in MODELS and COVARIATES in takes:
+    needs_covariates = COVARIATES in takes and takes[COVARIATES].default is inspect.Parameter.empty
+    if not data.tab_dim and name in MODELS and needs_covariates:
         raise UsageError(
             f"model.name: '{name}' takes covariates, and none is named for the cohort "
             f"{data.cohort.root.name}; name some by data.numeric and data.categorical, or choose "

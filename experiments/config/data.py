@@ -170,6 +170,10 @@ class DataConfig(Section):
         "embedded cohort that need it, and to none of a cohort of one's own",
     )
     missing_indicators: bool = True
+    covariate_encoding: Literal["standard", "piecewise"] = Field(
+        default="standard",
+        description="of numeric covariates: standardised, or linear within each of 8 bins",
+    )
     transforms: Steps = Field(default=["tic", "sqrt", "standardize"])
     augmentations: Steps = Field(default=[])
     split: SplitConfig = SplitConfig()

@@ -46,6 +46,8 @@ from experiments.config.report import (
 Rate = Annotated[Number, Field(gt=0, le=100)]
 Decay = Annotated[Number, Field(ge=0, le=100)]
 Factor = Annotated[Number, Field(ge=0, le=1e6)]
+# All train side by side.
+MOST_MEMBERS = 100
 # Numbers, suffixes and the names of folds are added to a run's name, and a file name has 255 bytes.
 LONGEST_EXP_NAME = 160
 
@@ -56,6 +58,18 @@ class TermConfig(ComponentConfig):
     weight: Factor = 1.0
     on: Text | None = Field(default=None, description="the model's output to read, not its logits")
     optional: bool = Field(default=False, description="left out where the model has no such output")
+
+
+class ModelConfig(ComponentConfig):
+    """The network, how many of it, and what it stands on."""
+
+    members: Annotated[Count, Field(ge=1, le=MOST_MEMBERS)] = Field(
+        default=1, description="networks of different initial weights, whose logits are averaged"
+    )
+    linear_path: bool = Field(
+        default=False,
+        description="whether the network learns what a regularised linear model leaves",
+    )
 
 
 class LossConfig(Section):
@@ -267,7 +281,7 @@ class Config(Section):
     runs_dir: Place = Path("runs")
     seed: Seed = 0
     data: DataConfig = DataConfig()
-    model: ComponentConfig = ComponentConfig(name="tft")
+    model: ModelConfig = ModelConfig(name="tft")
     loss: LossConfig = LossConfig()
     metrics: Annotated[list[Text | ComponentConfig], BeforeValidator(several)] = Field(
         default=[],

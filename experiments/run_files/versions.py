@@ -94,6 +94,8 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
             if cohort.has_spectra
         ],
     }
+    if settings.covariate_encoding != "standard":  # which earlier versions did not name
+        preparation["covariate_encoding"] = settings.covariate_encoding
     return DataVersion(cohort.root.name, dict(files), preparation)
 
 

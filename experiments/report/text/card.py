@@ -106,6 +106,7 @@ def loading_code(outcome: Outcome) -> str:
     return TEMPLATES.get_template("loading_code.py.j2").render(
         cohort=cohort,
         steps=steps,
+        own_transforms=any("find_named" in name for name, _ in steps),
         scaled=outcome.data.scaler is not None,
         files=RunFile,
     )

@@ -45,6 +45,7 @@ OTHER = {
     "data.categorical": ["sex"],
     "data.log": ["age"],
     "data.missing_indicators": False,
+    "data.covariate_encoding": "piecewise",
     "data.transforms": ["tic"],
     "data.augmentations": ["noise"],
     "data.split.kind": "leave_one_group_out",
