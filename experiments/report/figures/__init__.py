@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     )
     from experiments.report.figures.outcomes import (
         about_unranked,
-        add_chance,
         outcome_sections,
         reliability_section,
         say_undefined,
