@@ -19,7 +19,6 @@ from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, EpochOutputs
 from engine.reporting import DIGITS, SHORT_DIGITS, figure_text, metric_message, share_text
 from engine.statistics import COUNTS, LOWEST, RULES, Calibration, OperatingPoint
-from experiments.analysis import too_few_of
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome, TestAnalysis
@@ -247,7 +246,7 @@ def warnings_of(outcome: Outcome) -> Iterator[str]:
         why = ""
         if outcome.test_groups == 1:
             why = ": the test set is one group"
-        elif too_few_of(outcome.intervals):
+        elif any(found.too_few for found in outcome.intervals.values()):
             why = ": too few samples"
         yield Message(f"no interval for {{}}{why}", list(map(metric_message, unsure)))
     yield from decision_warnings(outcome.findings, cohort.task)
