@@ -32,12 +32,12 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def file_errors(problem: str) -> Iterator[None]:
-    """Raise an OSError as a UsageError: the problem, and what the system says of it."""
+def file_errors(problem: str, kind: type[UsageError] = UsageError) -> Iterator[None]:
+    """Raise an OSError as an error of that kind: the problem, and what the system says of it."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{problem}: {error.strerror}") from error
+        raise kind(f"{problem}: {error.strerror}") from error
 
 
 @contextmanager

@@ -250,13 +250,8 @@ class Experiment:
 
     def _resume(self, continuation: Continuation) -> None:
         """Restore a cut run; its folder changes when the training continues."""
-        trainer, former = self.trainer, continuation.former_optimizer
-        resume_from(
-            trainer,
-            continuation,
-            self.handlers.checkpoint.meta,
-            build_configured_optimizer(former, trainer.model) if former else None,
-        )
+        trainer = self.trainer
+        resume_from(trainer, continuation, self.handlers.checkpoint.meta)
         if not trainer.state.iteration:
             broadcast_from_main(self._compare_cohort)
         trainer.add_event_handler(Events.STARTED, self._tell_continuation)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 from datasets.errors import file_errors
 from datasets.files import PART_SUFFIX, write_whole
@@ -18,7 +17,7 @@ from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_who
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from experiments.analysis import write_audit
-from experiments.builders import Data, keep_budget
+from experiments.builders import Data, build_configured_optimizer, keep_budget
 from experiments.config import (
     ATTACH,
     Change,
@@ -133,16 +132,8 @@ def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]
     }
 
 
-def resume_from(
-    trainer: Trainer,
-    continuation: Continuation,
-    identity: Mapping[str, Any],
-    former: Optimizer | None = None,
-) -> None:
-    """Restore the checkpoint of a cut run under the new settings. Collective.
-
-    ``former`` is built as the checkpoint's optimizer was, if its settings changed.
-    """
+def resume_from(trainer: Trainer, continuation: Continuation, identity: Mapping[str, Any]) -> None:
+    """Restore the checkpoint of a cut run under the new settings. Collective."""
     if continuation.path is None:
         return  # cut off before its first checkpoint: there is nothing to lose
     with raise_on_all_ranks():
@@ -160,9 +151,11 @@ def resume_from(
     if continuation.changed(*ATTACH, *STARTS_ANEW, "lr_scheduler.params"):
         kept = {name: thing for name, thing in kept.items() if name in states}
         states = {name: state for name, state in states.items() if name in (*kept, OTHERS)}
-    if former is None:
+    if continuation.former_optimizer is None:
         trainer.restore(states, kept)
     else:
+        # As the checkpoint's optimizer was built.
+        former = build_configured_optimizer(continuation.former_optimizer, trainer.model)
         full_rate, built = learning_rate(former), len(former.param_groups)
         own = set(trainer.model.parameters())
         for group in trainer.optimizer.param_groups:
