@@ -80,10 +80,6 @@ class ResultPages:
         sections, nothing = sections_of(self.examined, "attention"), "has measured attention"
         self._write("attention_analysis", lead, sections, nothing)
 
-    def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
-        """Write a PNG beside each page; None, or in one line why there are none."""
-        return write_images_of({**(others or {}), **self.written})
-
     def _write(self, name: str, lead: str, sections: list[Section], done: str = "") -> None:
         nothing = Section("none", "Nothing to show", text=f"No sample {done}.")
         sections = sections or [nothing]
@@ -114,7 +110,7 @@ def write_named_figures(outcome: Outcome, examined: ReportInput) -> str | None:
     pages.attention()
     epochs = [row for row in read_log(outcome.run_dir / RunFile.LOG) if row["event"] == "epoch"]
     curves = {folder / CURVES: [Section("training", "Training", training_curves(epochs))]}
-    return pages.images(curves)
+    return write_images_of(curves | pages.written)
 
 
 WIDTH, SCALE = 1200, 2
