@@ -1,4 +1,4 @@
-"""Covariates as a model's numbers: imputed, piecewise-linear or as is, scaled, one-hot encoded."""
+"""Covariates as a model's numbers: imputed, binned on request, scaled, one-hot encoded."""
 
 from __future__ import annotations
 

@@ -80,14 +80,14 @@ class LinearPath(nn.Module):
         if task == "regression" or len(np.unique(targets)) > 1:
             kind = "ridge" if task == "regression" else "logistic"
             few = kind == "logistic" and len(targets) < FEW_SAMPLES
-            inputs = {
-                f"spectra_{'pca_' if few else ''}{kind}": training.spectra,
-                f"covariates_{kind}": training.covariates,
-            }
+            inputs = {}
+            if len(self.center):
+                inputs[f"spectra_{'pca_' if few else ''}{kind}"] = training.spectra
+            if self.covariates_weight.shape[1]:
+                inputs[f"covariates_{kind}"] = training.covariates
             fits = {
                 name: ClassicalModel(name, task, seed).cross_fit(x, targets, groups)
                 for name, x in inputs.items()
-                if x.shape[1]
             }
             weights, bias = stack_weights([logits for logits, _ in fits.values()], targets, task)
             offset = np.zeros_like(offset) + bias

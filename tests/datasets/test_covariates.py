@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -390,7 +391,7 @@ def test_missing_numbers_are_encoded_as_the_median_and_flagged():
 
 
 def test_each_bin_is_standardised(train):
-    settings = {"log": ["AFP"], "encoding": "piecewise"}
+    settings: dict[str, Any] = {"log": ["AFP"], "encoding": "piecewise"}
     raw = CovariateEncoder(["age", "AFP"], [], scale=False, **settings).fit(train).transform(train)
     encoder = CovariateEncoder(["age", "AFP"], ["sex"], **settings).fit(train)
     scaled = encoder.transform(train)

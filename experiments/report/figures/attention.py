@@ -284,7 +284,8 @@ def _by_name(weights: MeanWeights, names: Sequence[str]) -> MeanWeights:
     Shares, which add up to 1 over the axis, are summed; others are averaged.
     """
     place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    owner, mean = torch.tensor([place[name] for name in names]), weights.mean
+    owner = torch.tensor([place[name] for name in names], dtype=torch.long)
+    mean = weights.mean
     counts = torch.bincount(owner)
     for axis, of in enumerate(weights.axes):
         if of != "covariate":

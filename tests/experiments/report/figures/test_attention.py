@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,10 +159,17 @@ def test_features_of_one_name_are_one_bar_of_their_sum_or_mean():
         "covariate_pooling": MeanWeights(torch.tensor([0.2, 0.5, 0.3]).double(), ("covariate",)),
         "feature_selection": MeanWeights(torch.tensor([0.9, 0.5, 0.3]).double(), ("covariate",)),
     }
-    drawn = [s.figure.data[0] for s in weight_sections(AttentionSummary(5, {}, means), names)]
+    found: list[Any] = weight_sections(AttentionSummary(5, {}, means), names)
+    drawn = [section.figure.data[0] for section in found]
     shares, gate = (dict(zip(bars.y, bars.x, strict=True)) for bars in drawn)
     assert shares == pytest.approx({"age": 0.5, "sex": 0.5})
     assert gate == pytest.approx({"age": 0.6, "sex": 0.5})
+
+
+def test_without_covariates_other_weights_are_drawn_as_they_are():
+    mean = MeanWeights(torch.rand(1, 3, 3).double(), ("head", "position", "position"))
+    (section,) = weight_sections(AttentionSummary(5, {}, {"patch_attention_0": mean}), [])
+    np.testing.assert_allclose(drawn(section).data[0].z, mean.mean[0])
 
 
 def test_features_of_one_name_are_one_row_and_one_column():
@@ -169,6 +177,7 @@ def test_features_of_one_name_are_one_row_and_one_column():
     mean = MeanWeights(weights, ("head", "covariate", "covariate"))
     summary = AttentionSummary(5, {}, {"covariate_attention_0": mean})
     (section,) = weight_sections(summary, ["age", "sex", "age"])
+    assert section.figure is not None
     (trace,) = section.figure.data
     assert list(trace.x) == list(trace.y) == ["age", "sex"]
     np.testing.assert_allclose(trace.z, [[(0.8 + 0.5) / 2, (0.2 + 0.5) / 2], [0.7, 0.3]])
