@@ -32,6 +32,15 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
+def file_errors(problem: str, kind: type[UsageError] = UsageError) -> Iterator[None]:
+    """Raise an OSError as an error of that kind: the problem, and what the system says of it."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{problem}: {error.strerror}") from error
+
+
+@contextmanager
 def refused(problem: str, *kinds: type[Exception]) -> Iterator[None]:
     """Raise errors of a library as a CohortError that names the problem; CohortErrors pass."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import PART_SUFFIX, write_whole
 from datasets.specs import require_whole
 from engine.checkpointing import (
@@ -122,7 +122,7 @@ class Checkpoint:
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
         # Steps may be counted again, with another accumulation than when it was saved.
         self._saved_step = min(self._saved_step, state.optimizer_step)
-        try:
+        with file_errors(f"cannot write checkpoints to {self.folder}", CheckpointError):
             if self._ranked_otherwise:
                 self._top, self._best = broadcast_from_main(self._rank_again)
                 self._best_loss = None
@@ -131,9 +131,6 @@ class Checkpoint:
             # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
             broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
-        except OSError as error:
-            reason = f"{self.folder}: {error.strerror}"
-            raise CheckpointError(f"cannot write checkpoints to {reason}") from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
             trainer.log_event(**carried)

@@ -8,7 +8,7 @@ from typing import Any
 from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
@@ -131,13 +131,11 @@ class Profiler(SavedAttributes):
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
-        try:
+        with file_errors(f"cannot write a profile to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             with replaced(folder / TRACE_NAME, durable=False) as part:
                 finished.export_chrome_trace(str(part))
             write_whole(table.encode(), folder, TABLE_NAME, durable=False)
-        except OSError as error:
-            raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error
         self._trainer.log_event(
             "profile_written",
             trace=str(folder / TRACE_NAME),

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest, one_line
+from datasets.errors import UsageError, file_errors, nearest, one_line
 from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
 
@@ -55,10 +55,8 @@ def save_checkpoint(
     path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
 ) -> None:
     """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`."""
-    try:
+    with file_errors(f"cannot save the checkpoint {path}", CheckpointError):
         write_whole(pack_checkpoint(states, meta), path.parent, path.name)
-    except OSError as error:
-        raise CheckpointError(f"cannot save the checkpoint {path}: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -60,10 +60,10 @@ from experiments.builders import (
 )
 from experiments.config import build_metrics
 from experiments.launch import check_alike, own_device
-from experiments.report import check_sections, content_while_training, render_report
+from experiments.report import check_sections, content_of, render_report
 from experiments.run_files import (
     FINISHED,
-    SPLITS_NAME,
+    RunFile,
     RunLock,
     changed_cohort,
     digest,
@@ -102,8 +102,6 @@ if TYPE_CHECKING:
 
 # Devices on which a training leaves no cores to baselines.
 TAKE_THE_CORES = ("cpu",)
-# When a continued run has trained with its settings.
-GONE_ON = (Events.ITERATION_COMPLETED, Events.EPOCH_COMPLETED)
 
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
@@ -215,7 +213,7 @@ class Experiment:
             broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
         seed_everything(config.seed)
-        self.data = build_data(config, resumed / "splits.csv" if resumed else None)
+        self.data = build_data(config, resumed / RunFile.SPLITS if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
         derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
@@ -254,18 +252,13 @@ class Experiment:
 
     def _resume(self, continuation: Continuation) -> None:
         """Restore a cut run; its folder changes when the training continues."""
-        trainer, former = self.trainer, continuation.former_optimizer
-        resume_from(
-            trainer,
-            continuation,
-            self.handlers.checkpoint.meta,
-            build_configured_optimizer(former, trainer.model) if former else None,
-        )
+        trainer = self.trainer
+        resume_from(trainer, continuation, self.handlers.checkpoint.meta)
         if not trainer.state.iteration:
             broadcast_from_main(self._compare_cohort)
         trainer.add_event_handler(Events.STARTED, self._tell_continuation)
-        for event in GONE_ON:
-            trainer.add_event_handler(event, self._write_continued)
+        gone_on = Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED
+        trainer.add_event_handler(gone_on, self._write_settings)
 
     @in_phase(Phase.DECIDE)  # after all that may still refuse to start, before the log's first line
     def _tell_continuation(self) -> None:
@@ -275,12 +268,8 @@ class Experiment:
             self._tell_cohort()
 
     @in_phase(Phase.PREPARE)
-    def _write_continued(self) -> None:
-        for event in GONE_ON:
-            self.trainer.remove_event_handler(self._write_continued, event)
-        self._write_settings()
-
     def _write_settings(self) -> None:
+        """Write the settings of a continued run once it has trained with them."""
         if not self._settings_used:
             self._settings_used = True
             broadcast_from_main(lambda: write_config(self.run_dir, self.config))
@@ -332,21 +321,26 @@ class Experiment:
     def _page_so_far(self, trainer: Trainer, epochs: Sequence[Mapping[str, Any]]) -> str:
         """The run's page during training."""
         val = self.evaluator.metrics.outputs
+        outputs = {}
         if val is not None:
-            val = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
-        content = content_while_training(
-            self.run_dir,
-            self.config,
-            self.data,
-            epochs,
-            val,
-            self._count_parameters(),
-            self.audit if self.config.audit.enabled else None,
-        )
-        return render_report(content)
+            outputs["val"] = val.take(rows_in_order(val.sample_id, self.data.cohort.sample_ids))
+        metrics = epochs[-1]["metrics"] if epochs else {}
+        known = {name: metrics.get(f"val/{name}") for name in self.config.metric_names}
+        found = {name: float(value) for name, value in known.items() if value is not None}
+        outcome = self._outcome(results={"val": found}, outputs=outputs, audit=self.audit)
+        return render_report(content_of(outcome, epochs=epochs))
 
-    def _count_parameters(self) -> int:
-        return sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+    def _outcome(self, **found: Any) -> Outcome:
+        state, parameters = self.trainer.state, self.trainer.model.parameters()
+        return Outcome(
+            run_dir=self.run_dir,
+            config=self.config,
+            data=self.data,
+            epochs=state.epoch,
+            optimizer_steps=state.optimizer_step,
+            parameters=sum(p.numel() for p in parameters if p.requires_grad),
+            **found,
+        )
 
     def _audit(self) -> list[Finding]:
         """Audit the data before training."""
@@ -441,7 +435,7 @@ class Experiment:
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
         seed_everything(self.config.seed)
-        self.data = build_data(self.config, self.run_dir / SPLITS_NAME, FITTED_ON)
+        self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
         self.handlers = replace(self.handlers, log=log)
@@ -505,29 +499,21 @@ class Experiment:
     @stage
     def export(self) -> Path:
         """Write tables, weights, pages and the package; returns the page, or the run's folder."""
-        state, model = self.trainer.state, self.trainer.model
         with self.handlers.averaged_weights():
-            weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
-        page, self.note = export_run(
-            Outcome(
-                run_dir=self.run_dir,
-                config=self.config,
-                data=self.data,
-                results=self.results,
-                intervals=self.intervals,
-                outputs=self.outputs,
-                weights=weights,
-                epochs=state.epoch,
-                optimizer_steps=state.optimizer_step,
-                parameters=self._count_parameters(),
-                findings=self.findings,
-                audit=self.audit,
-                baselines=self.baselines,
-                leaderboard=self.leaderboard,
-                baseline_outputs=self.baseline_outputs,
-                selected_test=self.selected.test if self.selected else {},
-            )
+            saved = self.trainer.model.state_dict()
+            weights = {name: tensor.detach().clone() for name, tensor in saved.items()}
+        outcome = self._outcome(
+            results=self.results,
+            intervals=self.intervals,
+            outputs=self.outputs,
+            findings=self.findings,
+            audit=self.audit,
+            baselines=self.baselines,
+            leaderboard=self.leaderboard,
+            baseline_outputs=self.baseline_outputs,
+            selected_test=self.selected.test if self.selected else {},
         )
+        page, self.note = export_run(outcome, weights)
         self.handlers.log.write_once(FINISHED)
         return page
 
