@@ -74,6 +74,11 @@ def require_whole(what: str, value: object, low: int = 0, high: float = math.inf
     return int(value)
 
 
+def optional_whole(what: str, value: object, low: int = 0) -> int | None:
+    """As :func:`require_whole`, of at least ``low``; None stays None."""
+    return None if value is None else require_whole(what, value, low)
+
+
 def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
     """One of a few words, or a UsageError with the nearest one."""
     if value not in choices:

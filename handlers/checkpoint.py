@@ -11,7 +11,7 @@ from ignite.engine import Events
 
 from datasets.errors import UsageError
 from datasets.files import PART_SUFFIX, write_whole
-from datasets.specs import require_whole
+from datasets.specs import optional_whole, require_whole
 from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
@@ -69,12 +69,11 @@ class Checkpoint:
     ) -> None:
         self.save_top_k = require_whole("checkpoint.save_top_k", save_top_k)
         self.every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
-        if every_steps is not None:
-            every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
-            if not save_last:
-                raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
-        if keep_every_epochs is not None:
-            keep_every_epochs = require_whole("checkpoint.keep_every_epochs", keep_every_epochs, 1)
+        self.every_steps = optional_whole("checkpoint.every_steps", every_steps, 1)
+        what = "checkpoint.keep_every_epochs"
+        self.keep_every_epochs = optional_whole(what, keep_every_epochs, 1)
+        if every_steps is not None and not save_last:
+            raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
         if monitor is None and (save_top_k or save_best):
             raise UsageError(
                 "checkpoint.monitor is needed to find the best: name a metric, or set "
@@ -84,7 +83,6 @@ class Checkpoint:
         self._ranked_by = None if self.monitor is None else [self.monitor.name, self.monitor.mode]
         self._label = re.sub(r"[^\w.@-]", "_", monitor or "none")
         self.save_last, self.save_best = save_last, save_best
-        self.every_steps, self.keep_every_epochs = every_steps, keep_every_epochs
         self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first

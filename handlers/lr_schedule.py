@@ -9,8 +9,14 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_number, require_range, require_whole
+from datasets.errors import UsageError
+from datasets.specs import (
+    optional_whole,
+    require_choice,
+    require_number,
+    require_range,
+    require_whole,
+)
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import SCHEDULES, learning_rate
@@ -74,17 +80,11 @@ class LRSchedule:
         threshold: float = 1e-4,
         threshold_mode: str = "rel",
     ) -> None:
-        if name not in SCHEDULES:
-            choices = nearest(name, SCHEDULES)
-            raise UsageError(f"lr_schedule.name: no schedule is called '{name}'{choices}")
-        if threshold_mode not in THRESHOLD_MODES:
-            known = f"is unknown{nearest(threshold_mode, THRESHOLD_MODES)}"
-            raise UsageError(f"lr_schedule.threshold_mode: '{threshold_mode}' {known}")
-        if total_steps is not None:
-            total_steps = require_whole("lr_schedule.total_steps", total_steps, 1)
-        if step_size is not None:
-            step_size = require_whole("lr_schedule.step_size", step_size, 1)
-        self.name, self.total_steps, self.step_size = name, total_steps, step_size
+        self.name = require_choice("lr_schedule.name", name, SCHEDULES)
+        what = "lr_schedule.threshold_mode"
+        self.threshold_mode = require_choice(what, threshold_mode, THRESHOLD_MODES)
+        self.total_steps = optional_whole("lr_schedule.total_steps", total_steps, 1)
+        self.step_size = optional_whole("lr_schedule.step_size", step_size, 1)
         self.warmup_steps = require_whole("lr_schedule.warmup_steps", warmup_steps)
         self.step_epochs = require_whole("lr_schedule.step_epochs", step_epochs, 1)
         self.patience = require_whole("lr_schedule.patience", patience)
@@ -93,7 +93,6 @@ class LRSchedule:
         self.min_lr = require_number("lr_schedule.min_lr", min_lr)
         self.gamma = require_number("lr_schedule.gamma", gamma, high=1)
         self.threshold = require_number("lr_schedule.threshold", threshold)
-        self.threshold_mode = threshold_mode
         self.div_factor = require_number("lr_schedule.div_factor", div_factor, 1)
         self.final_div_factor = require_number("lr_schedule.final_div_factor", final_div_factor, 1)
         self.pct_start = require_range("lr_schedule.pct_start", pct_start, 0, 1, open_low=True)

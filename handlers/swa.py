@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.specs import require_whole
+from datasets.specs import optional_whole, require_whole
 from engine.checkpointing import broken_weight, preserve_rng_state
 from engine.distributed import require_unsharded, sum_, world_size
 from engine.eval_mode import eval_mode, swapped_weights
@@ -40,9 +40,7 @@ class SWA(WeightAverage):
         self, start_epoch: int | None = None, every_epochs: int = 1, update_norms: bool = True
     ) -> None:
         super().__init__()
-        if start_epoch is not None:
-            start_epoch = require_whole("swa.start_epoch", start_epoch, 1)
-        self.start_epoch = start_epoch
+        self.start_epoch = optional_whole("swa.start_epoch", start_epoch, 1)
         self.every_epochs = require_whole("swa.every_epochs", every_epochs, 1)
         self.update_norms = update_norms
         self.averaged = 0
