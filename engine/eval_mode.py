@@ -1,10 +1,18 @@
 """Contexts in which a model is measured: evaluation mode, other weights."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from engine.protocols import SavedAttributes
+
+if TYPE_CHECKING:
+    from engine.trainer import Trainer
 
 
 @contextmanager
@@ -21,7 +29,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def swapped_weights(
-    model: nn.Module, live: Sequence[Tensor], other: Sequence[Tensor]
+    model: nn.Module, live: Iterable[Tensor], other: Iterable[Tensor]
 ) -> Iterator[None]:
     """Exchange the values of ``live`` and ``other`` in place, and back at the end, with buffers."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -46,32 +54,29 @@ def _exchange(one: Tensor, other: Tensor) -> None:
     other.copy_(held)
 
 
-class WeightAverage:
+class WeightAverage(SavedAttributes):
     """Base of handlers that average a model's weights, every floating point parameter.
 
-    Buffers are not averaged: the averaged model uses the live ones, or those in ``_buffers``.
+    Buffers are not averaged: the averaged model uses the live ones, or those in ``_statistics``.
     """
 
     _model: nn.Module
 
     def __init__(self) -> None:
-        self._names: list[str] = []
-        self._live: list[Tensor] = []
-        self._average: list[Tensor] = []
-        self._buffers: dict[str, Tensor] = {}
+        self._live: dict[str, Tensor] = {}
+        self._average: dict[str, Tensor] = {}
+        self._statistics: dict[str, Tensor] = {}
         self._in_place = False
 
-    def _follow(self, model: nn.Module) -> None:
-        """Start with a copy of the model's weights."""
-        self._model = model
-        floating = [(n, p) for n, p in model.named_parameters() if p.is_floating_point()]
-        self._names = [name for name, _ in floating]
-        self._live = [parameter for _, parameter in floating]
-        self._average = [parameter.detach().clone() for parameter in self._live]
+    def _follow(self, trainer: Trainer) -> None:
+        """Know the trainer's weights, by name."""
+        self._model, self._device = trainer.model, trainer.device
+        named = self._model.named_parameters()
+        self._live = {name: p for name, p in named if p.is_floating_point()}
 
-    def _has_average(self) -> bool:
-        """Whether there is an average to put into the model."""
-        raise NotImplementedError
+    def _begin_at_weights(self) -> None:
+        """Let the average be a copy of the weights."""
+        self._average = {name: p.detach().clone() for name, p in self._live.items()}
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -81,35 +86,33 @@ class WeightAverage:
         """
         if self._in_place:
             raise RuntimeError("the averaged weights are in place already")
-        if not self._has_average():
+        if not self._average:
             yield
             return
         self._in_place = True
         try:
-            with swapped_weights(self._model, self._live, self._average):
+            with swapped_weights(self._model, self._live.values(), self._average.values()):
                 buffers = dict(self._model.named_buffers())
                 with torch.no_grad():
-                    for name, value in self._buffers.items():
+                    for name, value in self._statistics.items():
                         buffers[name].copy_(value)
                 yield
         finally:
             self._in_place = False
 
-    def _named_average(self) -> dict[str, Tensor]:
-        """The average by parameter; RuntimeError while the model holds it."""
+    def state_dict(self) -> dict[str, Any]:
+        """What the average needs to go on; RuntimeError while the model holds it."""
         if self._in_place:
             raise RuntimeError("the averaged weights are in the model: leave their context first")
-        return dict(zip(self._names, self._average, strict=True)) if self._has_average() else {}
+        return super().state_dict()
 
-    @torch.no_grad()
-    def _load_average(self, saved: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue a saved average; ValueError if it is another model's."""
-        for name, average in zip(self._names, self._average, strict=True):
-            if name not in saved or saved[name].shape != average.shape:
-                found = list(saved[name].shape) if name in saved else "nothing"
-                shape = list(average.shape)
-                raise ValueError(f"the average of {name} should have shape {shape}, found {found}")
-        if unknown := sorted(saved.keys() - set(self._names)):
-            raise ValueError(f"the model has no parameter {unknown[0]}")
-        for name, average in zip(self._names, self._average, strict=True):
-            average.copy_(saved[name])
+        average = state_dict["average"]
+        saved = {**state_dict.get("statistics", {}), **average}
+        own = {**dict(self._model.named_buffers()), **self._live}
+        for name in (*saved, *(self._live if average else ())):
+            now, then = (list(of[name].shape) if name in of else "none" for of in (own, saved))
+            if now != then:
+                raise ValueError(f"the average of {name}: expected shape {now}, found {then}")
+        super().load_state_dict(state_dict)

@@ -22,6 +22,7 @@ from engine.checkpointing import (
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
+from engine.protocols import SavedAttributes
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 from engine.trainer import Trainer
 
@@ -30,7 +31,7 @@ NEVER = -1
 Entry = tuple[str, float, int]  # file name, score, epoch
 
 
-class Checkpoint:
+class Checkpoint(SavedAttributes):
     """Saves everything that the trainer registers, after all other handlers of the event.
 
     Four sorts of files, each whole or absent: ``last.pt`` to resume from, ``best.pt``, the
@@ -52,6 +53,10 @@ class Checkpoint:
     """
 
     phase = Phase.SAVE
+    saved = (
+        *("_top", "_best", "_best_loss", "_ranked_by"),
+        *("_saved_iteration", "_saved_step", "_carried"),
+    )
     folder: Path  # from attaching on
 
     def __init__(
@@ -280,26 +285,9 @@ class Checkpoint:
                 write_whole(content, self.folder, BEST_NAME)
         return self._top
 
-    def state_dict(self) -> dict[str, Any]:
-        """The index of the best, and the place of the last save."""
-        return {
-            "top": [list(entry) for entry in self._top],
-            "best": None if self._best is None else list(self._best),
-            "best_loss": self._best_loss,
-            "saved_iteration": self._saved_iteration,
-            "saved_step": self._saved_step,
-            "carried": self._carried,
-            "ranked_by": self._ranked_by,
-        }
-
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the index."""
-        self._top = [(name, score, epoch) for name, score, epoch in state_dict["top"]]
-        best = state_dict["best"]
-        self._best = None if best is None else (best[0], best[1])
-        self._best_loss = state_dict.get("best_loss")
-        self._saved_iteration = state_dict["saved_iteration"]
-        self._saved_step = state_dict["saved_step"]
-        self._carried = state_dict["carried"]
-        ranked_by = state_dict.get("ranked_by", self._ranked_by)
-        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by
+        """Continue the index of the best, and the place of the last save."""
+        ranks_by = self._ranked_by
+        super().load_state_dict(state_dict)
+        self._ranked_otherwise = self.monitor is not None and self._ranked_by != ranks_by
+        self._ranked_by = ranks_by

@@ -13,6 +13,7 @@ from datasets.specs import require_whole
 from engine.distributed import gather, is_main_process, joint_norm, world_size
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 
 # Most steps held on the device, each with a scalar per loss term.
@@ -23,7 +24,7 @@ HELD_STEPS = 500
 Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 
 
-class StepLog:
+class StepLog(SavedAttributes):
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
     Each of ``every`` so many steps is announced, 0 for none. The loss terms are means over the
@@ -38,6 +39,7 @@ class StepLog:
 
     # After clipping, before metrics, logs and checkpoints.
     phase = Phase.UPDATE
+    saved = ("_rows",)
     of_each_process = True
     # Older checkpoints lack it.
     state_may_be_missing = True
@@ -132,12 +134,12 @@ class StepLog:
     def state_dict(self) -> dict[str, Any]:
         """The steps that are not announced yet."""
         self._read()
-        return {"rows": list(self._rows)}
+        return super().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue with the steps that were not announced."""
         self.reset()
-        self._rows = list(state_dict["rows"])
+        super().load_state_dict(state_dict)
 
     def reset(self) -> None:
         """Forget all steps that are held."""
