@@ -1,7 +1,7 @@
 """The trainer: an engine that owns what a step needs and knows no handler."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,7 @@ class Trainer(ResumableEngine):
             "accumulate_steps": self.state.accumulate_steps,
             "open_epoch": self.state.open_epoch,
             "metrics": {name: float(value) for name, value in self.state.metrics.items()},
-            "history": _copied(self.history),
+            "history": list(self.history),
             "rng": capture_rng(),
         }
 
@@ -292,9 +292,9 @@ class Trainer(ResumableEngine):
         self.state.epoch = self.epochs_done()
         self.state.optimizer_step = state_dict["optimizer_step"]
         self.left_out_steps.load_state_dict(state_dict["left_out_steps"])
-        self._saved_accumulation = state_dict.get("accumulate_steps")
+        self._saved_accumulation = state_dict["accumulate_steps"]
         self.state.metrics = dict(state_dict["metrics"])
-        self.history = _copied(state_dict["history"])
+        self.history = list(state_dict["history"])
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
@@ -307,7 +307,3 @@ class Trainer(ResumableEngine):
         """Restore rank 0's captured states; UsageError if they are another set-up's. Collective."""
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)
-
-
-def _copied(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "metrics": dict(row["metrics"])} for row in history]

@@ -211,7 +211,7 @@ def test_plateau_is_torchs(make_trainer, loader, cooldown, scores):
 def test_plateau_follows_its_monitor_in_the_right_direction(monitor, mode):
     schedule = plateau(monitor=monitor)
     assert schedule.monitor.mode == mode
-    assert schedule._reducer([FULL]).mode == mode
+    assert schedule._plateau.mode == mode
 
 
 def test_an_epoch_without_the_metric_does_not_count(make_trainer, loader):
