@@ -33,6 +33,7 @@ class Trainer(ResumableEngine):
         network: What a step calls: the model, or a wrapper around it (training by several
             processes); everything else uses ``model``.
         data_sampler: Set by :meth:`fit`; follows the epoch, and resumes within one.
+        monitors: Who reads a metric at the end of an epoch, and which.
         total: From a step's terms to its ``total_loss``, if the loss or a handler provides it.
         history: One row per epoch of the run: ``epoch`` and ``metrics`` (name -> float, ``lr``
             among them); saved with every checkpoint.
@@ -69,7 +70,7 @@ class Trainer(ResumableEngine):
         self.history: list[dict[str, Any]] = []
         self.provided_metrics: set[str] = set()
         self._optimized: list[nn.Parameter] = []
-        self._monitored: list[tuple[str, str]] = []
+        self.monitors: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world_size()
         self._saved_accumulation: int | None = None  # batches per step of a restored run
@@ -133,21 +134,11 @@ class Trainer(ResumableEngine):
 
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) reads a metric at the end of an epoch."""
-        self._monitored.append((user, name))
-
-    @property
-    def monitors(self) -> tuple[tuple[str, str], ...]:
-        """Who reads a metric at the end of an epoch, and which."""
-        return tuple(self._monitored)
-
-    @property
-    def monitored_metrics(self) -> tuple[str, ...]:
-        """The metrics that some handler reads, each once."""
-        return tuple(dict.fromkeys(name for _, name in self._monitored))
+        self.monitors.append((user, name))
 
     def check_monitors(self) -> None:
         """Raise UsageError for a monitored metric that nothing provides."""
-        for user, name in self._monitored:
+        for user, name in self.monitors:
             if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
                 known = sorted(self.provided_metrics)

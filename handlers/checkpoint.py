@@ -9,7 +9,7 @@ from typing import Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, os_errors_told
 from datasets.files import PART_SUFFIX, write_whole
 from datasets.specs import optional_whole, require_whole
 from engine.checkpointing import (
@@ -125,7 +125,7 @@ class Checkpoint(SavedAttributes):
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
         # Steps may be counted again, with another accumulation than when it was saved.
         self._saved_step = min(self._saved_step, state.optimizer_step)
-        try:
+        with os_errors_told(f"cannot write checkpoints to {self.folder}", CheckpointError):
             if self._ranked_otherwise:
                 self._top, self._best = broadcast_from_main(self._rank_again)
                 self._best_loss = None
@@ -134,9 +134,6 @@ class Checkpoint(SavedAttributes):
             # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
             broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
-        except OSError as error:
-            reason = f"{self.folder}: {error.strerror}"
-            raise CheckpointError(f"cannot write checkpoints to {reason}") from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
             trainer.log_event(**carried)
@@ -201,13 +198,14 @@ class Checkpoint(SavedAttributes):
         notice = {"event": "checkpoint_saved", **place, "score": score, "files": names}
         # An uncut run would not have announced a save at a stop: the file does not carry it.
         self._carried = notice if planned else None
+        problem, end = f"cannot save a checkpoint to {self.folder}", "; the earlier ones stand"
         try:
-            states = trainer.capture()
-            broadcast_from_main(lambda: self._write(states, names, before[0]))
-        except OSError as error:
+            with os_errors_told(problem, CheckpointError, end):
+                states = trainer.capture()
+                broadcast_from_main(lambda: self._write(states, names, before[0]))
+        except CheckpointError:
             self._top, self._best, self._best_loss, self._saved_iteration = before
-            reason = f"{self.folder}: {error.strerror}; the earlier ones stand"
-            raise CheckpointError(f"cannot save a checkpoint to {reason}") from error
+            raise
         finally:
             self._carried = None
         trainer.log_event(**notice)
