@@ -9,21 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.utils import manual_seed
 
 from datasets.errors import UsageError
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams; below 2**32 (NumPy's limit)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def seed_apart(rank: int) -> None:
     """Reseed all streams from torch's present state, differently for each rank."""
     here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
-    seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
+    manual_seed(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
 
 
 def capture_rng() -> dict[str, Any]:

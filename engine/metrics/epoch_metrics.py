@@ -12,7 +12,7 @@ from engine.events import OrderedEngine
 from engine.metrics.custom import custom_metric, custom_metrics
 from engine.metrics.outputs import EpochOutputs, metric_value
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.step_outputs import OutputCollector, in_order, mean_losses
+from engine.metrics.step_outputs import TOTAL, OutputCollector, in_order, mean_losses, terms_of
 from engine.metrics.tasks import TASKS, UNDEFINED, by_target, check_metrics, task_of
 from engine.protocols import SavedAttributes
 
@@ -147,11 +147,9 @@ class EpochMetrics(OutputCollector, SavedAttributes):
             custom=self.custom,
             targets=self.targets,
         )
-        values = {"loss": losses["total_loss"]}
-        values.update({name: value for name, value in losses.items() if name != "total_loss"})
-        values.update({name: metric_value(name, self.outputs) for name in self.names})
-        for name, value in values.items():
-            engine.state.metrics[self.prefix + name] = value
+        values = {"loss": losses[TOTAL], **terms_of(losses)}
+        values |= {name: metric_value(name, self.outputs) for name in self.names}
+        engine.state.metrics.update({self.prefix + name: value for name, value in values.items()})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue an unfinished epoch, on the device of the next steps' tensors."""
