@@ -1,18 +1,13 @@
 """Contexts in which a model is measured: evaluation mode, other weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.protocols import SavedAttributes
-
-if TYPE_CHECKING:
-    from engine.trainer import Trainer
 
 
 @contextmanager
@@ -68,7 +63,7 @@ class WeightAverage(SavedAttributes):
         self._statistics: dict[str, Tensor] = {}
         self._in_place = False
 
-    def _follow(self, trainer: Trainer) -> None:
+    def _follow(self, trainer: Any) -> None:
         """Know the trainer's weights, by name."""
         self._model, self._device = trainer.model, trainer.device
         named = self._model.named_parameters()
