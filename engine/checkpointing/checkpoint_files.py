@@ -61,11 +61,11 @@ def save_checkpoint(
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """``states`` and ``meta`` of a whole checkpoint, on the CPU; nothing in it can run code."""
-    if not path.exists():
-        there = sorted(file.name for file in path.parent.glob("*.pt"))
-        hint = nearest(path.name, there) if there else ""
-        raise CheckpointError(f"no checkpoint at {path}{hint}")
     with os_errors_told(f"cannot read the checkpoint {path}", CheckpointError):
+        if not path.exists():
+            there = sorted(file.name for file in path.parent.glob("*.pt"))
+            hint = nearest(path.name, there) if there else ""
+            raise CheckpointError(f"no checkpoint at {path}{hint}")
         data = path.read_bytes()
     if not data.startswith(ZIP_START):
         raise CheckpointError(f"{path} is no checkpoint")

@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from datasets.errors import UsageError, nearest
-from datasets.specs import require_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,8 +200,9 @@ class Monitor:
                 f"{user}.monitor: of '{name}' it is not known whether larger is better: set "
                 f"{user}.mode to max or min{hint}"
             )
-        self.name, self.user = name, user
-        self.mode = require_choice(f"{user}.mode", mode, MODES)
+        if mode not in MODES:
+            raise UsageError(f"{user}.mode: '{mode}' is neither max nor min{nearest(mode, MODES)}")
+        self.name, self.mode, self.user = name, mode, user
 
     def attach(self, trainer: Any) -> None:
         """Have the name checked when training starts."""

@@ -174,7 +174,7 @@ def test_with_more_patience_it_trains_on(make_trainer, loader):
         ({"start_epoch": -1}, "early_stopping.start_epoch"),
         ({"min_delta": -0.1}, "early_stopping.min_delta: a number at least 0 was expected"),
         ({"min_delta": NAN}, "early_stopping.min_delta"),
-        ({"mode": "lowest"}, "early_stopping.mode: there is no 'lowest' .choices: max, min"),
+        ({"mode": "lowest"}, "early_stopping.mode: 'lowest' is neither max nor min"),
     ],
 )
 def test_a_wrong_setting_is_refused(settings, message):
