@@ -32,12 +32,12 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def file_errors(problem: str, kind: type[UsageError] = UsageError) -> Iterator[None]:
-    """Raise an OSError as an error of that kind: the problem, and what the system says of it."""
+def file_errors(problem: str, kind: type[UsageError] = UsageError, end: str = "") -> Iterator[None]:
+    """Raise an error of the system as a user's: the problem, the system's reason, and ``end``."""
     try:
         yield
     except OSError as error:
-        raise kind(f"{problem}: {error.strerror}") from error
+        raise kind(f"{problem}: {error.strerror or one_line(error)}{end}") from error
 
 
 @contextmanager

@@ -61,14 +61,12 @@ def save_checkpoint(
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """``states`` and ``meta`` of a whole checkpoint, on the CPU; nothing in it can run code."""
-    try:
+    with file_errors(f"cannot read the checkpoint {path}", CheckpointError):
+        if not path.exists():
+            there = sorted(file.name for file in path.parent.glob("*.pt"))
+            hint = nearest(path.name, there) if there else ""
+            raise CheckpointError(f"no checkpoint at {path}{hint}")
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        there = sorted(file.name for file in path.parent.glob("*.pt"))
-        hint = nearest(path.name, there) if there else ""
-        raise CheckpointError(f"no checkpoint at {path}{hint}") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     if not data.startswith(ZIP_START):
         raise CheckpointError(f"{path} is no checkpoint")
     body, digest = memoryview(data)[:-DIGEST_CHARS], data[-DIGEST_CHARS:]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from ignite.engine import Events
+from ignite.utils import manual_seed
 from torch import nn
 
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
-from engine.checkpointing import deterministic_algorithms, seed_everything
+from engine.checkpointing import deterministic_algorithms
 from engine.distributed import (
     broadcast_from_main,
     full_state,
@@ -212,7 +213,7 @@ class Experiment:
         if resumed:
             broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
-        seed_everything(config.seed)
+        manual_seed(config.seed)
         self.data = build_data(config, resumed / RunFile.SPLITS if resumed else None)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
@@ -434,7 +435,7 @@ class Experiment:
         self.selected = Selected(epochs, self.data, test)
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
-        seed_everything(self.config.seed)
+        manual_seed(self.config.seed)
         self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
