@@ -137,12 +137,6 @@ def list_files(
     return chosen
 
 
-def not_utf8(name: str, error: UnicodeDecodeError) -> CohortError:
-    """The error of a file that is no UTF-8 text."""
-    byte = f"{error.object[error.start]:#04x}"
-    return CohortError(f"{name} is not UTF-8 text (byte {byte}); save it as UTF-8")
-
-
 def require_package(module: str, what: str) -> Any:
     """Import a module of the extra `import`, which ``what`` needs; CohortError without it."""
     try:
