@@ -63,7 +63,8 @@ class Cohort:
     class number; for several labels or values to regress their columns. `targets` are class
     numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values in the columns' units, float64 [N,
     T]. `excluded` counts the samples of left-out labels, "(missing)" among them; `missing` the
-    texts in the cells of samples without a target.
+    texts in the cells of samples without a target. `label`, `group`, `numeric` and `categorical`
+    are names of columns.
     """
 
     root: Path
@@ -76,6 +77,8 @@ class Cohort:
     targets: np.ndarray
     groups: np.ndarray
     sample_ids: list[str]
+    label: list[str]
+    group: str
     numeric: list[str]
     categorical: list[str]
     excluded: dict[str, int]
@@ -106,9 +109,9 @@ class Cohort:
         `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
         """
         folder = require_folder(root)
-        roles = Roles.choose(folder, label, group, numeric, categorical)
         path = folder / SAMPLES_FILE
         table = read_table(path, [SAMPLE_ID])
+        roles = Roles.choose(folder, table.columns, label, group, numeric, categorical)
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
         targets = read_targets(table, roles.label, task, labels, str(path))
@@ -130,8 +133,7 @@ class Cohort:
             targets=targets.values[targets.kept],
             groups=samples[roles.group].to_numpy(dtype=str),
             sample_ids=sample_ids,
-            numeric=roles.numeric,
-            categorical=roles.categorical,
+            **vars(roles),
             excluded=targets.excluded,
             missing=targets.missing,
         )
