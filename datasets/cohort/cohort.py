@@ -9,8 +9,7 @@ spectra nor axis: each of its samples counts as one scan of no points.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from datasets.cohort.targets import (
 from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
-from datasets.scans import CHUNK_BYTES, iterate_chunks
+from datasets.scans import iterate_chunks
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.
@@ -194,16 +193,8 @@ class Cohort:
         }
 
     def _hash_spectra(self, path: Path) -> str:
-        if not isinstance(self.spectra, np.memmap) or not self.spectra.flags.c_contiguous:
-            _check_finite(self.root, self.spectra)
-            return file_sha256(path)
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            digest.update(file.read(self.spectra.offset))
-            _check_finite(self.root, self.spectra, lambda piece: digest.update(piece.data))
-            file.seek(self.spectra.nbytes, 1)
-            digest.update(file.read())
-        return digest.hexdigest()
+        _check_finite(self.root, self.spectra)
+        return file_sha256(path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the spectra out: pickling a memory map would copy all of it into each worker."""
@@ -288,13 +279,10 @@ def _no_scans(
     return spectra[0], spectra, rows_of
 
 
-def _check_finite(
-    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] = lambda piece: None
-) -> None:
-    """Check that no intensity is NaN or infinite; ``also`` is called with each piece [n, L]."""
+def _check_finite(folder: Path, spectra: np.ndarray) -> None:
+    """Check that no intensity is NaN or infinite."""
     start = 0
-    for piece in iterate_chunks(spectra, np.arange(len(spectra)), CHUNK_BYTES):
-        also(piece)
+    for piece in iterate_chunks(spectra, np.arange(len(spectra))):
         finite = np.isfinite(piece)
         if not finite.all():
             inside, point = np.argwhere(~finite)[0].tolist()

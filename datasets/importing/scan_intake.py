@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -351,13 +351,3 @@ class ScanIntake:
             )
         if (np.abs(spectrum) > LARGEST_NUMBER).any():
             raise CohortError(f"{scan.where} has intensities beyond float32")
-
-
-def decide(records: Iterable[ScanRecord], outlying: np.ndarray) -> Iterator[ScanRecord]:
-    """The records, those marked in ``outlying``, bool [kept rows], left out for their TIC."""
-    verdicts = iter(outlying)
-    for record in records:
-        if record.left_out is None and next(verdicts):
-            yield replace(record, left_out=TIC)
-        else:
-            yield record
