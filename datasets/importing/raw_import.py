@@ -199,16 +199,17 @@ class RawImport:
     def _finish(self) -> ImportSummary:
         writer, intake, settings = self._writer, self._intake, self.settings
         scans = pd.DataFrame(self._entries(SCAN))
-        kept = scans["left_out"].isna()
+        kept = scans["left_out"].isna().to_numpy(copy=True)
         outlying = settings.scan_filter.outlying(scans["tic"][kept].to_numpy())
         if outlying.all():
             raise CohortError(f"the filter leaves none of {intake.scans} scans")
         assert intake.axis.points is not None
         writer.finish(intake.axis.points, ~outlying)
         folder = writer.finished
-        scans.loc[kept, "left_out"] = np.where(outlying, TIC, None)
+        kept[kept] = ~outlying
+        scans["left_out"] = scans["left_out"].where(kept | scans["left_out"].notna(), TIC)
         tables.write_scans(folder, scans)
-        names = scans["sample_id"][scans["left_out"].isna()].unique()
+        names = scans["sample_id"][kept].unique()
         samples = {name: intake.index.samples[name] for name in names}
         joined = tables.join_samples(samples, settings.roles, settings.covariates)
         columns = tables.write_samples(folder, joined.samples)
