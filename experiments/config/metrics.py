@@ -11,6 +11,7 @@ from datasets.errors import UsageError
 from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
 from experiments.config.components import (
     Entry,
+    arguments_for,
     construct,
     find_named,
     is_path,
@@ -113,16 +114,9 @@ def _with_params(function: Callable[..., Any], params: Mapping[str, Any], key: s
     """The function with keywords set; checked like a constructor's parameters."""
     if isinstance(function, torchmetrics.Metric):
         raise UsageError(f"{key}: {type(function).__name__} is built already; give its class")
-    asked = _asked_for(function, params)
-
-    def keywords(**given: Any) -> Callable[..., Any]:
-        return lambda scores, target: function(scores, target, **given)
-
-    signature = inspect.signature(function)
-    kept = [p for p in signature.parameters.values() if p.name not in asked[:2]]
-    keywords.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    keywords.__name__ = getattr(function, "__name__", str(function))
-    return construct(keywords, params, key)
+    given = dict.fromkeys(_asked_for(function, params)[:2])
+    arguments = arguments_for(function, params, key, given)
+    return functools.partial(function, **{name: arguments[name] for name in params})
 
 
 def _keyed(key: str, work: Callable[[], Any]) -> Any:
