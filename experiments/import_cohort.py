@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def import_all(options: argparse.Namespace) -> int:
     """Import, or resume an interrupted import, and print a summary."""
     importing = RawImport(settings_from(options), options.out)
-    if importing.continues:
+    if importing.writer.continues:
         print("resuming the interrupted import", flush=True)
     with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
 

@@ -297,10 +297,8 @@ def _check_finite(folder: Path, spectra: np.ndarray) -> None:
 
 def require_folder(path: str | Path) -> Path:
     """The folder as a path; CohortError where there is none, with the nearest one beside it."""
-    try:
+    with refused("the cohort's folder", UsageError):
         folder = as_path(path)
-    except UsageError as error:
-        raise CohortError(f"the cohort's folder: {error}") from error
     if folder.is_dir():
         return folder
     if folder.exists():

@@ -14,7 +14,7 @@ import pandas as pd
 
 import datasets.importing.imported_cohort as tables
 from datasets.cohort import MISSING_TEXT, file_sha256, in_order, require_file
-from datasets.errors import CohortError, one_line
+from datasets.errors import CohortError, refused
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.importing.imported_cohort import CovariateTable, ImportRoles, Joined, ScanRecord
 from datasets.importing.scan_intake import TIC, ScanFilter, ScanIntake
@@ -130,16 +130,11 @@ class RawImport:
         self._files = [] if self._archive else self._list(source)
         parts = [(source.name, source)] if self._archive else self._parts(self._files)
         identity = {**settings.decisive(), "version": IMPORT_VERSION, "source": _extent(parts)}
-        self._writer = CohortWriter(
+        self.writer = CohortWriter(
             out,
             {name: json.dumps(value, sort_keys=True) for name, value in identity.items()},
             checkpoint_seconds,
         )
-
-    @property
-    def continues(self) -> bool:
-        """Whether it continues an interrupted import."""
-        return self._writer.continues
 
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
@@ -148,7 +143,7 @@ class RawImport:
         """
         try:
             if self._archive:
-                root = unpack(self._archive, self._writer.partial / UNPACKED_FOLDER)
+                root = unpack(self._archive, self.writer.partial / UNPACKED_FOLDER)
                 self._files = self._list(root)
             for fixed in self._entries(FIXED):
                 self._intake.fix(fixed)
@@ -157,10 +152,10 @@ class RawImport:
             self._read(watch)
             return self._finish()
         except CohortError:
-            self._writer.discard()
+            self.writer.discard()
             raise
         finally:
-            self._writer.close()
+            self.writer.close()
 
     def _list(self, root: Path) -> list[SourceFile]:
         reader = self.settings.reader
@@ -174,10 +169,10 @@ class RawImport:
         ]
 
     def _entries(self, kind: str) -> Iterator[dict[str, Any]]:
-        return (entry[kind] for entry in self._writer.entries() if kind in entry)
+        return (entry[kind] for entry in self.writer.entries() if kind in entry)
 
     def _read(self, watch: Watch) -> None:
-        writer, intake, reader = self._writer, self._intake, self.settings.reader
+        writer, intake, reader = self.writer, self._intake, self.settings.reader
         begun, skip = writer.progress.files, writer.progress.scans
         for number, file in enumerate(self._files[begun:], start=begun):
             for raw in islice(_scans(reader, file), skip, None):
@@ -197,7 +192,7 @@ class RawImport:
             writer.file_done()
 
     def _finish(self) -> ImportSummary:
-        writer, intake, settings = self._writer, self._intake, self.settings
+        writer, intake, settings = self.writer, self._intake, self.settings
         scans = pd.DataFrame(self._entries(SCAN))
         kept = scans["left_out"].isna().to_numpy(copy=True)
         outlying = settings.scan_filter.outlying(scans["tic"][kept].to_numpy())
@@ -262,12 +257,10 @@ class RawImport:
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
     """A file's scans; an error of reading is told from one of writing."""
     empty = True
-    try:
+    with refused(f"{file.name} cannot be read", OSError):
         for scan in reader.read(file):
             empty = False
             yield scan
-    except OSError as error:
-        raise CohortError(f"{file.name} cannot be read: {one_line(error)}") from error
     if empty:
         raise CohortError(f"{file.name} holds no scan")
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.errors import CohortError, one_line
+from datasets.errors import CohortError, one_line, refused
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
@@ -197,12 +197,8 @@ class Naming:
     def __post_init__(self) -> None:
         """Check the patterns."""
         for option, pattern in self.options().items():
-            try:
+            with refused(f"{option} {pattern!r} is no regular expression", re.error):
                 re.compile(pattern)
-            except re.error as error:
-                raise CohortError(
-                    f"{option} {pattern!r} is no regular expression: {error}"
-                ) from error
 
     def options(self) -> dict[str, str]:
         """The patterns that are given, by option."""

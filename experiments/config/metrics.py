@@ -15,6 +15,7 @@ from experiments.config.components import (
     construct,
     find_named,
     is_path,
+    keyed,
     metric_name,
     split_entry,
 )
@@ -32,8 +33,10 @@ def build_metrics(
     built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
     for number, metric in enumerate(built):
         if isinstance(metric, CustomMetric) and width is not None:
-            _keyed(f"metrics.{number}", functools.partial(try_metric, metric, task, width))
-    _keyed("metrics", lambda: custom_metrics(built))
+            with keyed(f"metrics.{number}"):
+                try_metric(metric, task, width)
+    with keyed("metrics"):
+        custom_metrics(built)
     return built
 
 
@@ -82,7 +85,8 @@ def _build(entry: Entry, key: str) -> str | CustomMetric:
         found = construct(found, params, f"{key}.params")
     elif params:
         found = _with_params(found, params, f"{key}.params")
-    return _keyed(key, lambda: custom_metric(found, metric_name(entry)))
+    with keyed(key):
+        return custom_metric(found, metric_name(entry))
 
 
 def _makes_a_metric(found: Any, params: Mapping[str, Any]) -> bool:
@@ -117,10 +121,3 @@ def _with_params(function: Callable[..., Any], params: Mapping[str, Any], key: s
     given = dict.fromkeys(_asked_for(function, params)[:2])
     arguments = arguments_for(function, params, key, given)
     return functools.partial(function, **{name: arguments[name] for name in params})
-
-
-def _keyed(key: str, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except UsageError as error:
-        raise UsageError(f"{key}: {error}") from error

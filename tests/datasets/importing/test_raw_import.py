@@ -238,7 +238,7 @@ def test_a_cut_import_ends_with_the_same_bytes(tmp_path, format, after):
         RawImport(settings, tmp_path / "cut", checkpoint_seconds=0.0).run(watch)
     assert not (tmp_path / "cut").exists()
     again = RawImport(settings, tmp_path / "cut")
-    assert again.continues
+    assert again.writer.continues
     seen = []
     again.run(lambda done, files, scans: seen.append(scans))
     assert seen[0] == after + 1
