@@ -182,19 +182,12 @@ class _Columns:
         return RawScan(sample_id, name, self.axis, intensity, about, columns=columns)
 
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
-        given = [cells[index] for index in self.points]
-        try:
-            # None would become NaN.
-            if None not in given:
-                return np.array(given, dtype=np.float64)
-        except (ValueError, TypeError):
-            pass  # the invalid cell is found below
         numbers = []
-        for name, cell in zip(self.names, given, strict=True):
+        for index, name in zip(self.points, self.names, strict=True):
             try:
-                numbers.append(float(cell))
+                numbers.append(float(cells[index]))
             except (ValueError, TypeError) as error:
-                text = cell_text(cell)
+                text = cell_text(cells[index])
                 found = "no value" if text in MISSING_TEXT else repr(text)
                 raise CohortError(
                     f"{where}: {found} in column {name!r}; a number was expected"
