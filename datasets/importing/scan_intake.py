@@ -240,11 +240,10 @@ class ScanFilter:
         top = scan.intensity.max()
         if self.ceiling is not None:
             return bool(top >= self.ceiling)
-        if scan.centroid or top <= 0:
+        if scan.centroid or top <= 0 or scan.points < FLAT_TOP_POINTS:
             return False
-        at_top = np.concatenate([[0], scan.intensity == top, [0]]).astype(np.int8)
-        starts, ends = (np.flatnonzero(np.diff(at_top) == step) for step in (1, -1))
-        return bool((ends - starts).max() >= FLAT_TOP_POINTS)
+        neighbours = np.lib.stride_tricks.sliding_window_view(scan.intensity, FLAT_TOP_POINTS)
+        return bool((neighbours == top).all(axis=1).any())
 
 
 class ScanIntake:
