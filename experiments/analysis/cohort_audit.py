@@ -38,7 +38,7 @@ def audit_cohort(
     out_of_domain: Sequence[OutOfDomain] = (),
 ) -> list[Finding]:
     """Audit a cohort and its ``split``, str [N]; what the configuration accepts is marked."""
-    found = audit(cohort, split, config.data.label, config.data.group, max_scans)
+    found = audit(cohort, split, max_scans)
     found = sort_by_level([*found, *check_transforms(out_of_domain)])
     return accept(found, config.audit.accept)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.cohort import Cohort, Roles
+from datasets.cohort import Cohort
 from datasets.errors import UsageError
 from experiments.run_files.folder import RunFile, is_named
 
@@ -75,15 +75,12 @@ class DataVersion:
 
 def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str]) -> DataVersion:
     """The version of a cohort before it is split; ``files`` are :meth:`Cohort.fingerprint`'s."""
-    roles = Roles.choose(
-        cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
-    )
     preparation = {
         "task": cohort.task,
         "classes": list(cohort.class_names),
         "left_out": dict(cohort.excluded),
-        "label": list(roles.label),
-        "group": roles.group,
+        "label": list(cohort.label),
+        "group": cohort.group,
         "numeric": list(cohort.numeric),
         "categorical": list(cohort.categorical),
         "log": list(settings.log or ()),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.cohort import ROLES_FILE, Roles, read_cohort_yaml
+from datasets.cohort import ROLES_FILE, read_cohort_yaml
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
@@ -115,10 +115,9 @@ def loading_code(outcome: Outcome) -> str:
 def _factors(outcome: Outcome) -> Iterator[str]:
     """Groups and covariates that the model's quality may depend on."""
     data, cohort = outcome.data, outcome.data.cohort
-    column = Roles.choose(cohort.root, None, outcome.config.data.group, None, None).group
     sides = {side: np.unique(cohort.groups[data.split == side]) for side in SUBSETS}
     counts = ", ".join(f"{len(names)} {side}" for side, names in sides.items())
-    yield f"Groups: column {escape_markdown(column)}; {counts}"
+    yield f"Groups: column {escape_markdown(cohort.group)}; {counts}"
     if sum(map(len, sides.values())) <= MAX_NAMED_GROUPS:
         for side, names in sides.items():
             yield f"Groups of {side}: {', '.join(map(escape_markdown, names))}"
