@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from ignite.engine import Events
 from ignite.utils import manual_seed
-from torch import nn
+from torch import Tensor, nn
 
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
@@ -27,6 +27,7 @@ from engine.distributed import (
     world_size,
 )
 from engine.events import Phase, in_phase
+from engine.explain import MemberLogits
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
 from engine.statistics import Interval, bootstrap_intervals
@@ -92,7 +93,7 @@ from experiments.runs.run_setup import (
     tell_continuation,
     write_beginning,
 )
-from models import LinearPath
+from models import Weighted
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -155,7 +156,7 @@ class Experiment:
         self.audit: list[Finding] = []
         self.changed: str | None = None
         self.note: str | None = None
-        self.network_share: float | None = None  # on a linear path
+        self._member_weights: Tensor | None = None
         self._whole: dict[str, Any] | None = None  # of weights that processes share
         self._continuation: Continuation | None = None
         self._settings_used = run_dir is None  # and so written
@@ -188,6 +189,14 @@ class Experiment:
         if hasattr(self, "data"):
             for loader in self.data.loaders.values():
                 stop_workers(loader)
+
+    @property
+    def member_weights(self) -> dict[str, float]:
+        """The weight of each member of the model, if it has members, after :meth:`validate`."""
+        if self._member_weights is None:
+            return {}
+        names = self.trainer.model.member_names
+        return dict(zip(names, self._member_weights.tolist(), strict=True))
 
     @property
     def exit_code(self) -> int | None:
@@ -447,7 +456,7 @@ class Experiment:
         if trainer.epochs_done() < epochs:
             self._fit()
         refuse_broken(trainer.model, "the refit diverged", "although the selected weights are")
-        self._take_network_share(choose=False)
+        self._weigh_members(choose=False)
 
     @stage
     def test(self) -> dict[str, float]:
@@ -490,8 +499,8 @@ class Experiment:
         if self.selected:
             metrics = dict(self.selected.test)
             told["selected"] = {"epochs": self.selected.epochs, "metrics": metrics}
-        if self.network_share is not None:
-            told["network_share"] = self.network_share
+        if self.member_weights:
+            told["member_weights"] = self.member_weights
         if self.leaderboard:
             told["baselines"] = self.leaderboard.as_plain()
         self.handlers.log.write_once("test_completed", **told)
@@ -523,30 +532,30 @@ class Experiment:
             return
         self.handlers = load_selected(self.run_dir, self.trainer, self.handlers)
         chosen = "val" in self.outputs
-        self._take_network_share(choose=not chosen)
+        self._weigh_members(choose=not chosen)
         if not chosen:
             weights = self.handlers.averaged_weights
             metrics = self.evaluator.evaluate(self.data.loaders["val"], weights)
             self._keep("val", self.evaluator, metrics)
 
-    def _take_network_share(self, choose: bool) -> None:
-        """Set the share of a network on a linear path; the validation set chooses it."""
-        model, val, scaler = self.trainer.model, self.data.datasets["val"], self.data.scaler
-        if not isinstance(model, LinearPath):
+    def _weigh_members(self, choose: bool) -> None:
+        """Weigh the members of a model that has some; the validation set chooses the weights."""
+        model, val = self.trainer.model, self.data.datasets["val"]
+        if not isinstance(model, Weighted):
             return
         if choose:
+            members = MemberLogits()
+            members.attach(self.evaluator)
             self.evaluator.evaluate(self.data.loaders["val"], self.handlers.averaged_weights)
-            found = self.evaluator.metrics.outputs
+            members.detach(self.evaluator)
+            logits, found = members.logits, self.evaluator.metrics.outputs
+            assert logits is not None
             assert found is not None
             rows = rows_in_order(found.sample_id, val.sample_ids)
-            logits, targets = found.logits.numpy()[rows], found.target.numpy()[rows]
-            if scaler is not None:
-                logits, targets = scaler.standardize(logits), scaler.standardize(targets)
-            linear = model.predict(val.mean_scans(), val.tabular)
-            task = self.data.cohort.task
-            self.network_share = model.choose_share(linear, logits, targets, task)
-        assert self.network_share is not None
-        model.network_share.fill_(self.network_share)
+            model.choose_weights(logits.numpy()[rows], val.targets, self.data.cohort.task)
+            self._member_weights = model.member_weights.clone()
+        assert self._member_weights is not None
+        model.member_weights.copy_(self._member_weights)
 
     def _keep(self, subset: str, evaluator: Evaluator, metrics: dict[str, float]) -> list[int]:
         """Keep the outputs in the cohort's order; returns the rows that brought them into it."""
