@@ -28,8 +28,11 @@ FURTHER = (
     "models.attention_models.EnhancedAttentionMultimodal",
     "models.combination.Members",
     "models.combination.TrainingSet",
+    "models.combination.Weighted",
     "models.combination.fit_before_training",
     "models.combination.is_fitted_before",
+    "models.ensemble.ClassicalMember",
+    "models.ensemble.Ensemble",
     "models.linear_path.LinearPath",
 )
 

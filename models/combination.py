@@ -41,6 +41,20 @@ class Fitted(Protocol):
         """Fit; returns the offset of each sample's logits in training, float32 [N, C], if any."""
 
 
+class Weighted(nn.Module):
+    """Base of models whose logits are a sum of their members', weighed by a validation set.
+
+    Outputs in evaluation have ``member_logits`` [B, M, C]. ``member_weights`` are [M].
+    """
+
+    member_names: Sequence[str]
+    member_weights: Tensor
+
+    def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
+        """Set the weights by logits [N, M, C] and targets of samples that none was trained on."""
+        raise NotImplementedError
+
+
 def fit_before_training(model: nn.Module, training: TrainingSet) -> np.ndarray | None:
     """Fit all parts of a model that are; returns the offset in training, if a part gives one."""
     offset = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS, call_network
+from models.combination import PARTS, Weighted, call_network
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ LOGITS = ("logits", "aux_logits_spec", "aux_logits_tab")
 FEW_SAMPLES = 200
 
 
-class LinearPath(nn.Module):
+class LinearPath(Weighted):
     """A network whose logits are added to those of a regularised linear model.
 
     The linear model is a logistic (of values a ridge) regression on the mean scan and one on the
     covariates; out-of-fold predictions weigh the two. In training the batch's ``offset`` stands in
     its place: the logits of linear models that were not fitted to the sample, so that the network
     learns what the linear model really misses. The network's last layers start at zero.
-    ``network_share``, from 0 to 1, is what the network's logits are multiplied by; a validation set
-    may choose it (:meth:`choose_share`), so that a network that has learned nothing does no harm.
+    A validation set may weigh the network from 0 to 1, so that one that has learned nothing does no
+    harm.
 
     ``spec_len`` and ``tab_dim`` are 0 without spectra and without covariates.
     """
@@ -42,7 +42,7 @@ class LinearPath(nn.Module):
     spectra_weight: Tensor
     covariates_weight: Tensor
     bias: Tensor
-    network_share: Tensor
+    member_names = ("linear model", "network")
 
     def __init__(self, network: nn.Module, spec_len: int, tab_dim: int, num_classes: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class LinearPath(nn.Module):
         self.register_buffer("spectra_weight", torch.zeros(num_classes, spec_len))
         self.register_buffer("covariates_weight", torch.zeros(num_classes, tab_dim))
         self.register_buffer("bias", torch.zeros(num_classes))
-        self.register_buffer("network_share", torch.ones(()))
+        self.register_buffer("member_weights", torch.ones(2))
 
     def fit(self, training: TrainingSet) -> np.ndarray:
         """Fit the linear model, of labels one each; returns the offset of each sample, [N, C].
@@ -138,22 +138,13 @@ class LinearPath(nn.Module):
         mask = torch.ones(scans.shape[:2], dtype=torch.bool, device=device)
         return self.linear(scans, mask, torch.from_numpy(covariates).to(device)).cpu().numpy()
 
-    def choose_share(
-        self,
-        linear: np.ndarray,
-        logits: np.ndarray,
-        targets: np.ndarray,
-        task: str,
-    ) -> float:
-        """Set the network's share by its whole and the linear logits [N, C] of other samples.
+    def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
+        """Weigh the network, from 0 to 1, by logits [N, 2, C] of samples it was not trained on."""
+        from models.stacking import stack_weights
 
-        ``targets`` are as in :meth:`fit`. Returns the share.
-        """
-        from models.stacking import share_of_rest
-
-        share = share_of_rest(linear, logits - linear, targets, task)
-        self.network_share.fill_(share)
-        return share
+        options = {"base": logits[:, 0], "toward": 0.0, "most": 1.0, "bias": False}
+        weights, _ = stack_weights([logits[:, 1]], targets, task, **options)
+        self.member_weights[1] = float(weights[0])
 
     def forward(
         self,
@@ -165,18 +156,22 @@ class LinearPath(nn.Module):
     ) -> Outputs:
         """The network's outputs, with the linear model's logits added to its own.
 
-        In training the offset is added, if given. ``linear_logits`` [B, C] are what was added.
+        In training the offset is added, if given. In evaluation ``member_logits`` [B, 2, C] are
+        those of the linear model and the network.
         """
-        if offset is None or not self.training:
-            offset = self.linear(spectra, mask, tabular)
+        given = offset if self.training else None
+        added = self.linear(spectra, mask, tabular) if given is None else given
         outputs = call_network(self.network, spectra, mask, tabular, scan_rows)
-        return {**self._add(outputs, offset), "linear_logits": offset}
+        found = self._add(outputs, added)
+        if not self.training:
+            found["member_logits"] = torch.stack([added, outputs["logits"]], dim=1)
+        return found
 
     def _add(self, outputs: Mapping[str, Any], added: Tensor) -> Outputs:
         found = dict(outputs)
         for name in LOGITS:
             if found.get(name) is not None:
-                found[name] = found[name] * self.network_share + added
+                found[name] = found[name] * self.member_weights[1] + added
         if PARTS in found:
             found[PARTS] = [self._add(part, added) for part in found[PARTS]]
         return found

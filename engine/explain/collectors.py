@@ -43,6 +43,19 @@ class AuxiliaryHeads(OutputCollector):
         return None if spectra is None or tabular is None else (spectra.float(), tabular.float())
 
 
+class MemberLogits(OutputCollector):
+    """Keeps the logits of each member of a model that has some, in the loader's order."""
+
+    def take(self, evaluator: Any) -> dict[str, Any]:
+        """One step's logits, [B, M, C]."""
+        return {"logits": evaluator.state.outputs["member_logits"].detach().float()}
+
+    @property
+    def logits(self) -> Tensor | None:
+        """[N, M, C], on the CPU."""
+        return self.column("logits")
+
+
 class Embeddings(OutputCollector):
     """Keeps each sample's ``embedding``, in the loader's order.
 

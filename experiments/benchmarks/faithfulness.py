@@ -22,7 +22,7 @@ from engine.explain import WIDTH, Explained, Window, explain, top_windows, windo
 from experiments.benchmarks.peak_memory import PeakMemory
 from experiments.builders import Data, build_data, build_network
 from experiments.config import Config, load_config
-from experiments.run_files import CONFIG_NAME, WEIGHTS_PATH
+from experiments.run_files import RunFile
 
 # Windows that are looked at for planted peaks, and windows whose loss should be felt.
 TOP, REPLACED = 10, 6
@@ -96,10 +96,10 @@ def read_subject(run_dir: Path) -> AuditContext:
     Args:
         run_dir: Its folder.
     """
-    config = load_config(str(run_dir / CONFIG_NAME))
+    config = load_config(str(run_dir / RunFile.CONFIG))
     data = build_data(config, run_dir / "splits.csv")
     model, untrained = (_build_model(config, data) for _ in range(2))
-    model.load_state_dict(load_file(run_dir / WEIGHTS_PATH))
+    model.load_state_dict(load_file(run_dir / RunFile.WEIGHTS))
     return AuditContext(
         config, data, model, untrained, read_truth(data.cohort.root), mean_input(data)
     )
@@ -113,7 +113,7 @@ def _build_model(config: Config, data: Data) -> nn.Module:
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_network(config.model, offered).eval()
+        return build_network(config.model, offered, data.cohort.task).eval()
 
 
 def mean_input(data: Data) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,9 @@ Rate = Annotated[Number, Field(gt=0, le=100)]
 Decay = Annotated[Number, Field(ge=0, le=100)]
 Factor = Annotated[Number, Field(ge=0, le=1e6)]
 # All train side by side.
-MOST_MEMBERS = 100
+Members = Annotated[Count, Field(ge=1, le=100)]
+# The model whose members are models.
+ENSEMBLE = "ensemble"
 # Numbers, suffixes and the names of folds are added to a run's name, and a file name has 255 bytes.
 LONGEST_EXP_NAME = 160
 
@@ -60,16 +62,38 @@ class TermConfig(ComponentConfig):
     optional: bool = Field(default=False, description="left out where the model has no such output")
 
 
+class MemberConfig(ComponentConfig):
+    """A member of an ensemble: a model, or a classical one that is linear or of extra trees."""
+
+    members: Members = Field(default=1, description="networks of different initial weights")
+
+
 class ModelConfig(ComponentConfig):
     """The network, how many of it, and what it stands on."""
 
-    members: Annotated[Count, Field(ge=1, le=MOST_MEMBERS)] = Field(
-        default=1, description="networks of different initial weights, whose logits are averaged"
+    members: Members | list[MemberConfig] = Field(
+        default=1,
+        description="networks of different initial weights, whose logits are averaged; "
+        f"of an {ENSEMBLE} a list of models",
     )
     linear_path: bool = Field(
         default=False,
         description="whether the network learns what a regularised linear model leaves",
     )
+
+    @model_validator(mode="after")
+    def _ensemble_has_members(self) -> ModelConfig:
+        listed = isinstance(self.members, list)
+        if listed != (self.name == ENSEMBLE):
+            has = "has a list of members" if self.name == ENSEMBLE else "has a number of members"
+            raise ValueError(f"members: the model '{self.name}' {has}")
+        if listed and self.linear_path:
+            raise ValueError(
+                f"linear_path: an {ENSEMBLE} has linear models as members, such as spectra_logistic"
+            )
+        if self.members == []:
+            raise ValueError(f"members: an {ENSEMBLE} needs at least one")
+        return self
 
 
 class LossConfig(Section):

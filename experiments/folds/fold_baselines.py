@@ -22,7 +22,7 @@ from experiments.baselines import baseline_outputs, fit_baselines, save_baseline
 from experiments.builders import Data, build_data
 from experiments.config import LATE_FUSION, BaselinesConfig, Config, write_yaml
 from experiments.folds.out_of_fold import FUSED_BASELINES, SavedOutputs, read_wide, wide_table
-from experiments.run_files import CONFIG_NAME, PREPROCESSING_NAME, digest
+from experiments.run_files import RunFile, digest
 from experiments.runs import pack_preprocessing
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def refit_recommended(found: OutOfFold, folder: Path) -> str:
         settings["exp_name"] = f"{plan.base.exp_name}-recommended"
         settings["trainer"]["max_epochs"] = round(median(run.epochs for run in own.values()))
         settings["data"]["split"] = plan.base.data.split.plain() | {"fold": None}
-        write_whole(write_yaml(settings).encode(), folder, CONFIG_NAME)
-        return f"to train {best} on new samples: experiments/run.py {folder / CONFIG_NAME}"
+        write_whole(write_yaml(settings).encode(), folder, RunFile.CONFIG)
+        return f"to train {best} on new samples: experiments/run.py {folder / RunFile.CONFIG}"
     config = plan.folds[0].config
     names = members_of(best, found.best_first)
     data = build_data(config, fitted_on=SUBSETS)
@@ -216,6 +216,6 @@ def refit_recommended(found: OutOfFold, folder: Path) -> str:
     fitted = fit_baselines(data, settings_of, found.metric, config.seed)
     if LATE_FUSION in names:
         fitted = replace(fitted, fused=singles)
-    write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
-    write_whole(write_yaml(plan.base.plain()).encode(), folder, CONFIG_NAME)
+    write_whole(pack_preprocessing(data), folder, RunFile.PREPROCESSING)
+    write_whole(write_yaml(plan.base.plain()).encode(), folder, RunFile.CONFIG)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"

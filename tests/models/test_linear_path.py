@@ -119,7 +119,7 @@ def test_the_offset_counts_in_training_only(batch: SmallBatch) -> None:
     linear = model.linear(*batch.inputs)
     for mode, expected in ((True, offset), (False, linear)):
         outputs = model.train(mode)(*batch.inputs, offset=offset)
-        for logits in (*heads(outputs), outputs["linear_logits"]):
+        for logits in heads(outputs):
             torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(model.train()(*batch.inputs)["logits"], linear)
 
@@ -150,7 +150,7 @@ def test_half_precision_leaves_the_linear_model_whole(batch: SmallBatch) -> None
     exact = model(*batch.inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(*batch.inputs)
-    assert torch.equal(rounded["linear_logits"], exact["linear_logits"])
+    assert torch.equal(rounded["member_logits"][:, 0], exact["member_logits"][:, 0])
     torch.testing.assert_close(rounded["logits"], exact["logits"])
 
 
@@ -174,7 +174,7 @@ def test_the_networks_share_scales_what_it_adds(batch: SmallBatch) -> None:
         nn.init.normal_(parameter, std=0.1)
     linear = model.linear(*batch.inputs)
     whole = [logits - linear for logits in heads(model(*batch.inputs))]
-    model.network_share.fill_(0.25)
+    model.member_weights[1] = 0.25
     quarter = [logits - linear for logits in heads(model(*batch.inputs))]
     assert len(whole) == 3
     for one, other in zip(whole, quarter, strict=True):

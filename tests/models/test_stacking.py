@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from models.stacking import share_of_rest, stack_weights
+from models.stacking import mean_loss, stack_weights
 
 SAMPLES = 400
 Made = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -28,7 +28,7 @@ def made(task: str) -> Made:
     return truth, noise, targets
 
 
-def mean_loss(scores: np.ndarray, targets: np.ndarray, task: str) -> float:
+def known_loss(scores: np.ndarray, targets: np.ndarray, task: str) -> float:
     """scikit-learn's, where it has one."""
     if task == "regression":
         return float(0.5 * ((scores - targets) ** 2).sum() / SAMPLES)
@@ -44,7 +44,7 @@ def objective(
 ) -> Callable[[np.ndarray, np.ndarray], float]:
     def value(weights: np.ndarray, bias: np.ndarray) -> float:
         scores = sum(weight * each for weight, each in zip(weights, logits, strict=True)) + bias
-        return SAMPLES * mean_loss(scores, targets, task) + 0.5 * ((weights - 1) ** 2).sum()
+        return SAMPLES * known_loss(scores, targets, task) + 0.5 * ((weights - 1) ** 2).sum()
 
     return value
 
@@ -80,7 +80,19 @@ def test_a_bias_makes_up_for_a_wrong_base_rate() -> None:
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
-def test_the_share_of_noise_is_none_and_of_the_truth_all(task: str) -> None:
+def test_what_is_added_to_a_base_keeps_its_bounds(task: str) -> None:
     truth, noise, targets = made(task)
-    assert share_of_rest(truth, noise, targets, task) < 0.1
-    assert share_of_rest(noise * 0, truth, targets, task) > 0.95
+    settings = {"toward": 0.0, "most": 1.0, "bias": False}
+    useless, _ = stack_weights([noise], targets, task, base=2 * truth, **settings)
+    whole, bias = stack_weights([truth], targets, task, base=0 * truth, **settings)
+    half, _ = stack_weights([truth], targets, task, base=1.5 * truth, **settings)
+    assert useless < 0.1 < half < 0.9
+    assert whole == 1
+    assert not bias.any()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+def test_the_mean_loss_is_scikit_learns(task: str) -> None:
+    truth, _, targets = made(task)
+    expected = known_loss(truth, targets, task)
+    assert mean_loss(truth, targets, task) == pytest.approx(expected)
