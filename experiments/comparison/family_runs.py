@@ -11,7 +11,7 @@ import pandas as pd
 from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.reporting import figure_text
-from experiments.config import FAMILIES, choose_families, load_config, write_yaml
+from experiments.config import FAMILIES, choose_families, family_override, load_config
 from experiments.run_files import read_run
 from experiments.runs import run_each, states_of
 
@@ -79,7 +79,7 @@ def plan(
     for seed in seeds:
         for family, params in families.items():
             own = [
-                ("model", write_yaml({"name": family, "params": dict(params)})),
+                family_override(base.model, family, params),
                 ("seed", str(seed)),
                 ("exp_name", f"{base.exp_name}-{family.rpartition('.')[2]}-s{seed}"),
             ]

@@ -227,3 +227,17 @@ def test_the_shipped_families_are_all_the_models():
     assert set(families) == set(MODELS)
     for name, params in families.items():
         assert set(params) <= set(inspect.signature(find_named(name, MODELS, "name")).parameters)
+
+
+def test_families_have_the_members_and_the_linear_path_of_the_configuration():
+    given = [("model.members", "3"), ("model.linear_path", "true")]
+    families = {"mean_linear": {}, "tabular_only": {"dropout": 0.1}}
+    for config in family_runs.plan("tft_baseline", given, families, [0]).values():
+        assert (config.model.members, config.model.linear_path) == (3, True)
+        assert config.model.params == families[config.model.name]
+
+
+def test_families_have_not_the_members_of_an_ensemble():
+    ensemble = ("model", "{name: ensemble, members: [{name: mean_linear}]}")
+    (config,) = family_runs.plan("tft_baseline", [ensemble], {"tabular_only": {}}, [0]).values()
+    assert (config.model.name, config.model.members) == ("tabular_only", 1)
