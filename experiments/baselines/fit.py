@@ -168,8 +168,11 @@ def _recipes(task: str) -> Mapping[str, Recipe]:
 
 
 def _rows(data: Data, settings: BaselinesConfig, seed: int) -> np.ndarray:
-    """Rows of randomly drawn whole groups, at most so many (or one group); else all."""
-    groups, most = data.cohort.groups[data.trained], settings.max_samples
+    return draw_groups(data.cohort.groups[data.trained], settings.max_samples, seed)
+
+
+def draw_groups(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows of randomly drawn whole ``groups`` [N], at most so many (or one group); else all."""
     if len(groups) <= most:
         return np.arange(len(groups))
     names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)

@@ -45,7 +45,7 @@ MOST_WRONG = 10
 
 @dataclass(frozen=True)
 class Permutations:
-    """The metric of a baseline on all test samples together, and fitted to permuted targets."""
+    """The metric of a model on all test samples together, and fitted to permuted targets."""
 
     model: str
     observed: float
@@ -82,7 +82,7 @@ class FoldLeaderboard:
     pooled: Mapping[str, Mapping[str, Interval]]
     audit: Sequence[Finding] = ()
     about: Sequence[str] = ()
-    permutations: Permutations | None = None
+    permutations: Sequence[Permutations] = ()
     learning: pd.DataFrame | None = None
 
     @cached_property

@@ -106,9 +106,10 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
             table=_table(WRONG_HEAD, wrong),
         ),
     ]
-    if board.permutations is not None:
-        bars = permutation_bars(board.permutations, metric)
-        sections.append(Section("permutations", "Permutation test", bars))
+    for number, tested in enumerate(board.permutations):
+        name = f"permutations-{number}" if number else "permutations"
+        head = f"Permutation test of {title(found, tested.model)}"
+        sections.append(Section(name, head, permutation_bars(tested, metric)))
     if board.learning is not None:
         lines = learning_lines(found, board.learning)
         sections.append(Section("learning", "Learning curve", lines))
@@ -192,9 +193,9 @@ def permutation_bars(tested: Permutations, metric: str) -> go.Figure:
 
 
 def learning_lines(found: OutOfFold, learning: pd.DataFrame) -> go.Figure:
-    """The pooled figure of each baseline over the number of training samples."""
+    """The pooled figure of each model over the number of training samples."""
     figure = go.Figure()
-    for number, model in enumerate(found.baselines):
+    for number, model in enumerate(dict.fromkeys(learning["model"])):
         own = learning[learning["model"] == model]
         figure.add_scatter(
             x=own["samples"],

@@ -107,23 +107,23 @@ def notes(board: FoldLeaderboard) -> list[str]:
 
 
 def about_checks(board: FoldLeaderboard) -> list[str]:
-    """On permutations and the learning curve."""
-    found, tested, lines = board.found, board.permutations, []
-    if tested is not None:
+    """On permutations and learning curves, of baselines that of the best one."""
+    found, learning, lines = board.found, board.learning, []
+    for tested in board.permutations:
         lines.append(
             f"Permutation test of {title(found, tested.model)}: p = {tested.p_value:.4f}, "
             f"{found.metric} {figure_text(tested.observed)} against a mean of "
             f"{figure_text(float(pd.Series(tested.permuted).mean()))} on "
             f"{len(tested.permuted)} permutations of the targets, by group."
         )
-    if board.learning is not None:
-        best = found.baselines[0]
-        own = board.learning[board.learning["model"] == best]
+    for model, own in () if learning is None else learning.groupby("model", sort=False):
+        if model in found.baselines[1:]:
+            continue
         steps = ", ".join(
             f"{figure_text(value)} with {samples}"
             for samples, value in zip(own["samples"], own[found.metric], strict=True)
         )
-        lines.append(f"Learning curve of {title(found, best)}, by training samples: {steps}.")
+        lines.append(f"Learning curve of {title(found, str(model))}, by training samples: {steps}.")
     return lines
 
 

@@ -68,11 +68,11 @@ def test_every_figure_follows_from_the_table_of_predictions():
     reference, others = "recommended", list(leaderboard.index[1:])
     for model in others:
         row = leaderboard.loc[model]
-        pair = [oof[f"{m}:prob_case"].tolist() for m in (model, reference)]
-        ours, theirs = (roc_auc_score(oof["positive"], scores) for scores in pair)
-        assert row["difference"] == pytest.approx(ours - theirs)
+        ours, theirs = (oof[f"{m}:prob_case"].tolist() for m in (model, reference))
+        first, second = (roc_auc_score(oof["positive"], scores) for scores in (ours, theirs))
+        assert row["difference"] == pytest.approx(first - second)
         assert row["pooled_test"] == "DeLong"
-        assert row["pooled_p"] == pytest.approx(delong_p_value(*pair, oof["positive"].tolist()))
+        assert row["pooled_p"] == pytest.approx(delong_p_value(ours, theirs, oof["positive"]))
         apart = areas[model] - areas[reference]
         # Ten samples are tested and thirty trained on; those of validation are not among the forty.
         t = apart.mean() / math.sqrt((1 / 4 + 10 / 30) * apart.var(ddof=1))
@@ -275,7 +275,7 @@ def test_the_page_holds_audit_verdict_leaderboard_folds_and_curves(tmp_path):
     board = replace(
         make_leaderboard(make_folds(), []),
         audit=[Finding("order", "warn", 0.9, "It does.")],
-        permutations=Permutations("spectra_svm", 0.9, [0.4, 0.5]),
+        permutations=[Permutations("spectra_svm", 0.9, [0.4, 0.5])],
         learning=learning,
     )
     page = write_fold_page(board, tmp_path).read_text("utf-8")
