@@ -1,4 +1,4 @@
-"""Baselines of the folds: for each, on permuted targets, on fewer samples, and on all."""
+"""Baselines of the folds: for each, on permuted targets, and on fewer samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,18 +16,15 @@ import torch
 from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
 from datasets.files import write_whole
-from datasets.splits import SUBSETS
 from engine.metrics import EpochOutputs
-from experiments.baselines import Baselines, baseline_outputs, fit_baselines, save_baselines
+from experiments.baselines import Baselines, baseline_outputs, fit_baselines
 from experiments.builders import Data, build_data
-from experiments.config import LATE_FUSION, BaselinesConfig, Config, write_yaml
+from experiments.config import LATE_FUSION, BaselinesConfig, Config
 from experiments.folds.out_of_fold import FUSED_BASELINES, SavedOutputs, read_wide, wide_table
-from experiments.run_files import CONFIG_NAME, PREPROCESSING_NAME, digest
-from experiments.runs import pack_preprocessing
+from experiments.run_files import digest
 
 if TYPE_CHECKING:
     from experiments.folds.fold_plan import Plan
-    from experiments.folds.out_of_fold import OutOfFold
 
 PREDICTED, PART = ("val", "test"), "part"
 DIGITS = 12
@@ -164,33 +160,3 @@ def members_of(name: str, best_first: Sequence[str]) -> list[str]:
         for modality in ("spectra", "covariates")
     }
     return [*of.values(), LATE_FUSION]
-
-
-def refit_recommended(found: OutOfFold, folder: Path) -> str:
-    """Fit the recommended baseline, transforms and encoder to all samples; returns a line on it.
-
-    Writes ``baselines.skops``, ``preprocessing.pt`` and ``config.yaml``. Of a network, which is not
-    trained here, only ``config.yaml``: its settings with the median number of epochs of its runs.
-    """
-    plan, best = found.plan, found.best_first[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    if best in plan.candidates:
-        own = {key: run for key, run in found.runs.items() if key[0] == best}
-        config = plan.runs[next(iter(own))]
-        settings = config.plain()
-        settings["exp_name"] = f"{plan.base.exp_name}-recommended"
-        settings["trainer"]["max_epochs"] = round(median(run.epochs for run in own.values()))
-        settings["data"]["split"] = plan.base.data.split.plain() | {"fold": None}
-        write_whole(write_yaml(settings).encode(), folder, CONFIG_NAME)
-        return f"to train {best} on new samples: experiments/run.py {folder / CONFIG_NAME}"
-    config = plan.folds[0].config
-    names = members_of(best, found.best_first)
-    data = build_data(config, fitted_on=SUBSETS)
-    singles = [name for name in names if name != LATE_FUSION]
-    settings_of = config.baselines.model_copy(update={"models": singles})
-    fitted = fit_baselines(data, settings_of, found.metric, config.seed)
-    if LATE_FUSION in names:
-        fitted = replace(fitted, fused=singles)
-    write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
-    write_whole(write_yaml(plan.base.plain()).encode(), folder, CONFIG_NAME)
-    return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"

@@ -23,7 +23,6 @@ from experiments.folds.fold_baselines import (
     baseline_tasks,
     fit_fold,
     read_fold,
-    refit_recommended,
 )
 from experiments.folds.fold_checks import (
     BASELINES,
@@ -38,6 +37,7 @@ from experiments.folds.fold_page import SUMMARY_NAME, write_fold_page
 from experiments.folds.fold_plan import ALL, Overrides, Plan, make_plan
 from experiments.folds.fold_text import fold_text, folds_table
 from experiments.folds.out_of_fold import gather
+from experiments.folds.recommended import make_recommended
 from experiments.folds.side_by_side import SideBySide
 from experiments.run_files import read_version
 from experiments.runs import ABSENT, FINISHED, run_each, run_one, state_of, states_of
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from experiments.config import Config
 
 PREDICTIONS_NAME, LEADERBOARD_NAME = "predictions_oof.csv", "leaderboard.csv"
-RECOMMENDED_FOLDER = "recommended"
 
 
 def cross_validate(
@@ -83,13 +82,14 @@ def cross_validate(
     with SideBySide(jobs, plan.base.trainer.device) as processes:
         try:
             _run(plan, states, processes)
-            board = _results(plan, processes, checks)
+            board = replace(_results(plan, processes, checks), audit=audit)
+            print(f"\n{fold_text(board)}")
+            written = _write(board)
+            print(make_recommended(board, processes))
         except StoppedError as stopped:
             print("to continue: the same command line")
             return stopped.code
-    board = replace(board, audit=audit)
-    print(f"\n{fold_text(board)}")
-    for line in _write(board):
+    for line in written:
         print(line)
     return 0
 
@@ -166,7 +166,7 @@ def _run_pair(pair: tuple[Config, str]) -> int | None:
 
 
 def _write(board: FoldLeaderboard) -> list[str]:
-    """Write the tables, the summary, the page and the recommended model; returns lines on them."""
+    """Write the tables, the summary and the page; returns lines on them."""
     folder = board.found.plan.folder
     tables = {
         PREDICTIONS_NAME: board.found.table(),
@@ -184,8 +184,7 @@ def _write(board: FoldLeaderboard) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), folder, name, durable=False)
-        line = refit_recommended(board.found, folder / RECOMMENDED_FOLDER)
         page = write_fold_page(board, folder)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
-    return [line, f"{folder / SUMMARY_NAME}", f"open  {page}"]
+    return [f"{folder / SUMMARY_NAME}", f"open  {page}"]

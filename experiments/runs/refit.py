@@ -77,7 +77,13 @@ def selected_epoch(run_dir: Path, trainer: Trainer) -> int:
     return int(saved["iteration"] // saved["epoch_length"])
 
 
-def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs: int) -> None:
+def begin_refit(
+    trainer: Trainer,
+    folder: Path,
+    meta: Mapping[str, Any],
+    epochs: int,
+    samples: str = "the training and validation sets",
+) -> None:
     """Restore a cut refit of the same training, or remove another one; stop after ``epochs``."""
     try:
         content = newest_whole_checkpoint(folder / "checkpoints")[1]
@@ -94,7 +100,7 @@ def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs:
     )
     begun = f", continued after {trainer.epochs_done()}" if trainer.state.iteration else ""
     plural = "" if epochs == 1 else "s"
-    message = f"refit on the training and validation sets for {epochs} epoch{plural}{begun}"
+    message = f"refit on {samples} for {epochs} epoch{plural}{begun}"
     trainer.add_event_handler(
         Events.STARTED, lambda: trainer.log_event("refit", message=message), phase=Phase.DECIDE
     )

@@ -36,6 +36,8 @@ from experiments.run_files import (
 
 if TYPE_CHECKING:
     from experiments.analysis import Outcome
+    from experiments.builders import Data
+    from experiments.config import Config
 
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
@@ -77,14 +79,14 @@ def model_card(outcome: Outcome) -> str:
         licence=_licence(outcome),
         about=_about_metrics(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
-        code=loading_code(outcome),
+        code=loading_code(config, outcome.data),
     )
 
 
-def loading_code(outcome: Outcome) -> str:
+def loading_code(config: Config, data: Data) -> str:
     """Python that loads the exported weights and defines ``predict``; it runs beside the card."""
-    cohort, steps = outcome.data.cohort, []
-    for spec in outcome.config.data.transforms if cohort.has_spectra else ():
+    cohort, steps = data.cohort, []
+    for spec in config.data.transforms if cohort.has_spectra else ():
         named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
         name = json.dumps(named.name)
         if named.name not in TRANSFORMS:  # of the user's own, by its dotted path
@@ -93,7 +95,7 @@ def loading_code(outcome: Outcome) -> str:
     return TEMPLATES.get_template("loading_code.py.j2").render(
         cohort=cohort,
         steps=steps,
-        scaled=outcome.data.scaler is not None,
+        scaled=data.scaler is not None,
         card=CARD_NAME,
         config=CONFIG_NAME,
         preprocessing=PREPROCESSING_NAME,

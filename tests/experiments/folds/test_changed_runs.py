@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +43,7 @@ def cohort(tmp_path_factory, cohort_dir):
 
 
 def planned(cohort, folder, of, **data):
-    values = {
+    values: dict[str, Any] = {
         "exp_name": "small",
         "runs_dir": str(folder / "runs"),
         "data": {**data, **of},
@@ -96,12 +98,22 @@ def test_the_simulated_cohort_stays_the_same_one(tmp_path):
     same(read_predictions(task.path)[0], read_predictions(own)[0])
 
 
+def see_data(monkeypatch):
+    """The data of each run that is exported from now on."""
+    whole, seen = Experiment.export, []
+
+    def export(self):
+        seen.append(self.data)
+        return whole(self)
+
+    monkeypatch.setattr(Experiment, "export", export)
+    return seen
+
+
 def test_other_targets_are_trained_on_and_tested(cohort, tmp_path, monkeypatch):
     plan = planned(cohort, tmp_path, LABELS["two classes"])
     targets = 1 - plan.cohort.targets
-    task, seen = changed(plan, tmp_path, targets), []
-    whole = Experiment.export
-    monkeypatch.setattr(Experiment, "export", lambda self: seen.append(self.data) or whole(self))
+    task, seen = changed(plan, tmp_path, targets), see_data(monkeypatch)
     assert run_changed(task) is None
     trained = task.split == "train"
     assert np.array_equal(seen[0].datasets["train"].targets, targets[trained])
@@ -113,9 +125,7 @@ def test_left_out_samples_are_in_no_part(cohort, tmp_path, monkeypatch):
     plan = planned(cohort, tmp_path, LABELS["values"])
     split = plan.folds[0].split.copy()
     split[np.flatnonzero(split == "train")[::2]] = ""
-    task, seen = changed(plan, tmp_path, split=split), []
-    whole = Experiment.export
-    monkeypatch.setattr(Experiment, "export", lambda self: seen.append(self.data) or whole(self))
+    task, seen = changed(plan, tmp_path, split=split), see_data(monkeypatch)
     assert run_changed(task) is None
     for subset in ("train", "val", "test"):
         rows = np.flatnonzero(split == subset)
