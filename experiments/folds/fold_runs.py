@@ -17,6 +17,7 @@ import pandas as pd
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
+from datasets.messages import Message
 from experiments.analysis import AUTOMATIC_SCANS, audit_cohort, check_audit
 from experiments.baselines import comparison_metric
 from experiments.folds.fold_baselines import (
@@ -120,8 +121,8 @@ def _results(plan: Plan, processes: SideBySide, checks: Checks) -> FoldLeaderboa
     measurable = [name for run in found.runs.values() for name in run.metric_names]
     board = make_leaderboard(found, measurable, processes)
     version = replace(plan.folds[0].version, split="").fingerprint
-    told = f"cohort fingerprint, before the split, {version}"
-    about = [*plan.cohort.describe().splitlines(), told]
+    told = Message("cohort fingerprint, before the split, {}", version)
+    about = [line.capitalized for line in (*plan.cohort.lines(), told)]
     tested, learning = run_checks(found, checks, processes)
     return replace(board, about=about, permutations=tested, learning=learning)
 

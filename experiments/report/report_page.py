@@ -157,6 +157,7 @@ def render_report(content: ReportContent) -> str:
     board = content.leaderboard
     subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
+        "heading": "{} - Scanfire report",
         "title": content.title,
         "language": content.language,
         "task": task,

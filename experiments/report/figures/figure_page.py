@@ -1,9 +1,11 @@
 """Sections, names and menus of figures, and pages of them that need no network."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +15,11 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
+from experiments.report.report_payload import as_script
+from experiments.report.words import read_words
+
+if TYPE_CHECKING:
+    from experiments.report.words import Words
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -106,8 +113,13 @@ def choices_of(sections: Sequence[Section]) -> list[str]:
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
 
 
-def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
-    """Write a page that holds the plotting library; UsageError where it cannot be written."""
+def write_figure_page(
+    path: Path, title: str, lead: str, sections: Sequence[Section], words: Words | None = None
+) -> Path:
+    """Write a page that holds the plotting library; UsageError where it cannot be written.
+
+    With ``words`` its reader can choose the language; the title is then a message of one value.
+    """
     drawn = [(s, "" if s.figure is None else figure_div(s.name, s.figure)) for s in sections]
     template = page_template(TEMPLATES / "figures.html.j2")
     text = template.render(
@@ -115,6 +127,8 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
         lead=lead,
         sections=drawn,
         choices=choices_of(sections),
+        words=words,
+        page_data="" if words is None else _page_data(title, sections, words),
         plotly_js=plotly_js(),
     )
     try:
@@ -122,6 +136,21 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def _page_data(title: str, sections: Sequence[Section], words: Words) -> Markup:
+    """What the script that changes the language knows of the page."""
+    assert isinstance(title, Message)
+    drawn = [s.figure.to_plotly_json() for s in sections if s.figure is not None]
+    return as_script(
+        {
+            "heading": title.phrase,
+            "title": title.values[0],
+            "language": words.language,
+            "names": sorted(words.names),
+            "words": read_words() | words.found_in(drawn),
+        }
+    )
 
 
 def figure_div(name: str, figure: go.Figure) -> Markup:
