@@ -109,7 +109,8 @@ class FoldLeaderboard:
             Entry(title(found, name), _validation(found, name), self.figure(name), {})
             for name in (network, baseline)
         )
-        return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
+        compared = Leaderboard(metric_message(metric), first, [second], difference)
+        return Message("{}; {}", told, verdict(compared))
 
     @property
     def by_folds(self) -> bool:
@@ -132,6 +133,8 @@ class FoldLeaderboard:
 
 def title(found: OutOfFold, model: str) -> Message:
     """A model's name in words."""
+    if model == RECOMMENDED:
+        return Message(RECOMMENDED)
     if model == FUSED_BASELINES:
         return Message("late fusion of baselines")
     return title_of(model) if model in found.baselines else Message("{}", model)
