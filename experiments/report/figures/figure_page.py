@@ -148,6 +148,7 @@ def _page_data(title: str, sections: Sequence[Section], words: Words) -> Markup:
             "title": title.values[0],
             "language": words.language,
             "names": sorted(words.names),
+            "config": PLOTLY_CONFIG,
             "words": read_words() | words.found_in(drawn),
         }
     )

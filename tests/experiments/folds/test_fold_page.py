@@ -70,7 +70,7 @@ def test_the_users_names_are_not_translated(tmp_path):
     board = replace(board, found=replace(board.found, plan=renamed))
     page = write_fold_page(board, tmp_path).read_text("utf-8")
     assert '<th scope="row">training</th>' in page
-    assert "依次留出每个 model，共 2 个" in page
+    assert "依次留出每个 model" in page
 
 
 def test_what_was_not_audited_is_said_so(tmp_path):
@@ -92,7 +92,7 @@ def test_a_reader_chooses_the_language(tmp_path):
         heading = page.locator("#leaderboard h2")
         ticks = page.locator("#figure-leaderboard .yaxislayer-above text")
         assert heading.inner_text() == "Leaderboard"
-        assert "linear SVM on spectra" in ticks.all_inner_texts()
+        assert "linear SVM on spectra" in ticks.all_text_contents()
         page.click("#language")
         assert heading.inner_text() == "排行榜"
         assert "交叉验证" in page.title()
@@ -103,4 +103,4 @@ def test_a_reader_chooses_the_language(tmp_path):
         assert heading.inner_text() == "排行榜"
         page.click("#language")
         assert heading.inner_text() == "Leaderboard"
-        assert "linear SVM on spectra" in ticks.all_inner_texts()
+        assert "linear SVM on spectra" in ticks.all_text_contents()

@@ -100,16 +100,7 @@ for (const panel of page.panels) place(find(panel.id), () => {
   };
 });
 
-// -- language, colours, paper ----------------------------------------------------------------------
-
-Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.words, format: {}});
-
-find("language").addEventListener("click", () => {
-  language = language === "en" ? "zh" : "en";
-  remember("language", language);
-  speak();
-  redraw();
-});
+// -- colours, paper --------------------------------------------------------------------------------
 
 const THEMES = {auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark"};
 function wear(theme) {

@@ -90,6 +90,17 @@ function remembered(key) {
   try { return localStorage.getItem("scanfire-" + key); } catch { return null; }
 }
 
+// Plotly's own buttons.
+Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.words, format: {}});
+
+// `redraw` is the page's own.
+find("language").addEventListener("click", () => {
+  language = language === "en" ? "zh" : "en";
+  remember("language", language);
+  speak();
+  redraw();
+});
+
 const MINUS = "−", NOTHING = "–";
 // Shares and what is between -1 and 1; what is not 0 or 1 never looks as if it were (engine/figure_format.py).
 function number(value, digits = 3) {
