@@ -15,10 +15,9 @@ from datasets.files import write_whole
 from datasets.splits import write_splits
 from engine.metrics import CLASSES
 from experiments.run_files import PREDICTIONS_NAME, SPLITS_NAME
-from experiments.runs import run_one, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from datasets.cohort import Cohort
     from experiments.config import Config
@@ -31,8 +30,8 @@ class ChangedRun(NamedTuple):
     """A run of a fold on other ``targets``, [N] or [N, T], or on fewer samples.
 
     ``split`` is the subset of each sample, [N], empty where it is left out. ``columns`` are those
-    of the labels or values. ``path`` is where the predictions of the test set are kept; whoever
-    names it has to make sure that it names all that the run depends on.
+    of the labels or values. ``path`` is where the predictions of the test set are kept; its name
+    has to depend on all that the run does.
     """
 
     config: Config
@@ -48,12 +47,14 @@ class ChangedRun(NamedTuple):
         return self.path.with_suffix("")
 
 
-def run_changed(task: ChangedRun) -> int | None:
-    """Start or continue the run; keeps its predictions. The exit code if a signal stopped it."""
+def run_changed(run: Callable[[Config], int | None], task: ChangedRun) -> int | None:
+    """Start or continue the run; keeps its predictions. The exit code if a signal stopped it.
+
+    ``run`` starts or continues the run of a configuration, and returns that code.
+    """
     folder = task.folder.absolute()
     try:
-        changed = _write_cohort(task, folder)
-        code = run_one(changed, state_of(changed))
+        code = run(_write_cohort(task, folder))
         if code is None:
             predictions = folder / RUN / PREDICTIONS_NAME
             write_whole(predictions.read_bytes(), task.path.parent, task.path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from experiments.folds.out_of_fold import SavedOutputs, mean_outputs, pool
 from experiments.run_files import digest, read_predictions
 
 if TYPE_CHECKING:
+    from experiments.config import Config
     from experiments.folds.fold_plan import Plan
     from experiments.folds.out_of_fold import OutOfFold
     from experiments.folds.side_by_side import SideBySide
@@ -39,6 +41,9 @@ SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 MOST_DRAWS = 1000
 
 Task = TypeVar("Task", "FoldTask", ChangedRun)
+# Of each permutation or share, each fold, each seed.
+RunsOfFolds = Sequence[Sequence[Sequence[ChangedRun]]]
+DoRuns = Callable[[RunsOfFolds, str], None]
 
 
 class Checks(NamedTuple):
@@ -89,12 +94,12 @@ def _family(candidate: str) -> str:
 
 
 def run_checks(
-    found: OutOfFold, checks: Checks, processes: SideBySide
+    found: OutOfFold, checks: Checks, processes: SideBySide, run: Callable[[Config], int | None]
 ) -> tuple[list[Permutations], pd.DataFrame | None]:
     """Make the permutation tests and the learning curves; what is kept is not made again.
 
     The best baseline is permuted, all have a curve. Of a family with a grid it is the network that
-    is best on the validation sets.
+    is best on the validation sets. ``run`` starts or continues the run of a configuration.
     """
     of = dict.fromkeys(checks.of)
     networks = dict.fromkeys(
@@ -102,17 +107,22 @@ def run_checks(
         for name in of
         if name != BASELINES
     )
+
+    def do_runs(runs: RunsOfFolds, told: str) -> None:
+        each = [one for folds in runs for of_seeds in folds for one in of_seeds]
+        do_missing(partial(run_changed, run), each, processes, told)
+
     tested: list[Permutations] = []
     curves: list[pd.DataFrame] = []
     if checks.permutations:
         targets = permute(found.plan, checks.permutations)
         if BASELINES in of:
             tested.append(_permuted_baseline(found, targets, processes))
-        tested += [_permuted_network(found, name, targets, processes) for name in networks]
+        tested += [_permuted_network(found, name, targets, do_runs) for name in networks]
     if checks.learning_curve:
         if BASELINES in of:
             curves.append(_curve_of_baselines(found, processes))
-        curves += [_curve_of_network(found, name, processes) for name in networks]
+        curves += [_curve_of_network(found, name, do_runs) for name in networks]
     return tested, pd.concat(curves, ignore_index=True) if curves else None
 
 
@@ -163,17 +173,17 @@ def _curve_of_baselines(found: OutOfFold, processes: SideBySide) -> pd.DataFrame
 
 
 def _permuted_network(
-    found: OutOfFold, name: str, targets: Sequence[np.ndarray], processes: SideBySide
+    found: OutOfFold, name: str, targets: Sequence[np.ndarray], do_runs: DoRuns
 ) -> Permutations:
     runs = [
         [_runs_of_fold(found, name, number, f"permuted{n}", of) for number in _folds(found)]
         for n, of in enumerate(targets)
     ]
-    _run_all(runs, processes, f"{name}, permuted targets, run")
+    do_runs(runs, f"{name}, permuted targets, run")
     return _tested(found, name, ([_read(own) for own in folds] for folds in runs))
 
 
-def _curve_of_network(found: OutOfFold, name: str, processes: SideBySide) -> pd.DataFrame:
+def _curve_of_network(found: OutOfFold, name: str, do_runs: DoRuns) -> pd.DataFrame:
     """Of all training samples it is what the folds' own runs have predicted."""
     fewer = {}
     for share in SHARES[:-1]:
@@ -183,7 +193,7 @@ def _curve_of_network(found: OutOfFold, name: str, processes: SideBySide) -> pd.
                 _runs_of_fold(found, name, number, f"share{share}", split=split)
                 for number, split in enumerate(splits)
             ]
-    _run_all(list(fewer.values()), processes, f"{name}, fewer training samples, run")
+    do_runs(list(fewer.values()), f"{name}, fewer training samples, run")
     of_share = {share: [_read(own) for own in folds] for share, folds in fewer.items()}
     of_share[SHARES[-1]] = [fold[name] for fold in found.test]
     rows = [_point(found, name, share, folds) for share, folds in of_share.items()]
@@ -231,12 +241,6 @@ def _runs_of_fold(
         path = plan.folder / "networks" / f"{stem}.csv"
         runs.append(ChangedRun(config, plan.cohort, columns, targets, split, path))
     return runs
-
-
-def _run_all(
-    runs: Sequence[Sequence[Sequence[ChangedRun]]], processes: SideBySide, told: str
-) -> None:
-    do_missing(run_changed, [run for folds in runs for of in folds for run in of], processes, told)
 
 
 def _read(seeds: Sequence[ChangedRun]) -> SavedOutputs:

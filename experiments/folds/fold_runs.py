@@ -41,7 +41,7 @@ from experiments.folds.out_of_fold import gather
 from experiments.folds.recommended import make_recommended
 from experiments.folds.side_by_side import SideBySide
 from experiments.run_files import read_version
-from experiments.runs import ABSENT, FINISHED, run_each, run_one, state_of, states_of
+from experiments.runs import ABSENT, FINISHED, run_each, run_one, state_of, states_of, train_on_all
 
 if TYPE_CHECKING:
     from experiments.config import Config
@@ -86,7 +86,7 @@ def cross_validate(
             board = replace(_results(plan, processes, checks), audit=audit)
             print(f"\n{fold_text(board)}")
             written = _write(board)
-            print(make_recommended(board, processes))
+            print(make_recommended(board, processes, train_on_all))
         except StoppedError as stopped:
             print("to continue: the same command line")
             return stopped.code
@@ -123,7 +123,7 @@ def _results(plan: Plan, processes: SideBySide, checks: Checks) -> FoldLeaderboa
     version = replace(plan.folds[0].version, split="").fingerprint
     told = Message("cohort fingerprint, before the split, {}", version)
     about = [line.capitalized for line in (*plan.cohort.lines(), told)]
-    tested, learning = run_checks(found, checks, processes)
+    tested, learning = run_checks(found, checks, processes, _run_config)
     return replace(board, about=about, permutations=tested, learning=learning)
 
 
@@ -160,6 +160,10 @@ def _run(plan: Plan, states: Sequence[str], processes: SideBySide) -> None:
             raise StoppedError(int(code))
         seconds = time.monotonic() - began
         print(f"[{done}/{len(left)}] {left[number][0].exp_name}: {seconds:.0f} s", flush=True)
+
+
+def _run_config(config: Config) -> int | None:
+    return run_one(config, state_of(config))
 
 
 def _run_pair(pair: tuple[Config, str]) -> int | None:

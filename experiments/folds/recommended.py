@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
@@ -19,7 +19,7 @@ from experiments.config import LATE_FUSION, Config, check_config, write_yaml
 from experiments.folds.fold_baselines import members_of
 from experiments.folds.fold_checks import StoppedError
 from experiments.folds.fold_leaderboard import title
-from experiments.report.text import escape_markdown, loading_code
+from experiments.report.text import escape_markdown
 from experiments.run_files import (
     BASELINES_NAME,
     CARD_NAME,
@@ -30,7 +30,13 @@ from experiments.run_files import (
     WEIGHTS_PATH,
     FinishedRun,
 )
-from experiments.runs import FinalTraining, FinalTrainingError, pack_preprocessing
+from experiments.runs import (
+    CODE,
+    REFIT_FOLDER,
+    FinalTask,
+    FinalTrainingError,
+    pack_preprocessing,
+)
 
 if TYPE_CHECKING:
     from experiments.folds.fold_leaderboard import FoldLeaderboard
@@ -55,34 +61,26 @@ Research on spectra like those it was trained on; it is not a medical device.
 
 {load}
 """
-# Where the card has the code, which is known once the data are read.
-CODE = "<code>"
 LOAD_BASELINES = """\
 `experiments.baselines.load_baselines(folder)` reads `baselines.skops`. It predicts from mean
 transformed spectra and encoded covariates, which `preprocessing.pt` has the fitted values for."""
 
 
-class FinalTask(NamedTuple):
-    """One network of the recommended ones, its folder, and what its card says before its code."""
-
-    config: Config
-    folder: Path
-    epochs: int
-    card: str
-
-
-def make_recommended(board: FoldLeaderboard, processes: SideBySide) -> str:
+def make_recommended(
+    board: FoldLeaderboard, processes: SideBySide, train: Callable[[FinalTask], int | None]
+) -> str:
     """Fit the recommended model to all samples; returns a line on it.
 
     Into ``recommended``, a network of several seeds into ``recommended/seed<number>`` each.
-    StoppedError if a signal stopped a training.
+    ``train`` is :func:`experiments.runs.train_on_all`. StoppedError if a signal stopped it.
     """
     found, folder = board.found, board.found.plan.folder / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if found.best_first[0] not in found.plan.candidates:
             return _fit_baseline(board, folder)
-        return _train_networks(board, folder, processes)
+        tasks = _final_tasks(board, folder)
+        return _train_networks(tasks, folder, processes, train)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -100,12 +98,13 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
         fitted = replace(fitted, fused=singles)
     write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
     write_whole(write_yaml(plan.base.plain()).encode(), folder, CONFIG_NAME)
-    card = _card(board, "").replace(CODE, LOAD_BASELINES)
+    card = _card(board, "", LOAD_BASELINES)
     write_whole(card.encode(), folder, CARD_NAME)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
 
 
-def _train_networks(board: FoldLeaderboard, folder: Path, processes: SideBySide) -> str:
+def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
+    """One for each seed."""
     found, plan, name = board.found, board.found.plan, board.found.best_first[0]
     (folder / BASELINES_NAME).unlink(missing_ok=True)
     several = len(plan.seeds) > 1
@@ -123,37 +122,32 @@ def _train_networks(board: FoldLeaderboard, folder: Path, processes: SideBySide)
             f" It is one of {len(plan.seeds)} of different seeds; the estimate is of the mean of "
             "their predictions."
         )
-    card = _card(board, how)
-    tasks = [
+    card = _card(board, how, CODE)
+    return [
         FinalTask(_final_config(found, name, seed), place, epochs, card)
         for seed, place in folders.items()
     ]
+
+
+def _train_networks(
+    tasks: Sequence[FinalTask],
+    folder: Path,
+    processes: SideBySide,
+    train: Callable[[FinalTask], int | None],
+) -> str:
     try:
-        for _, code in processes.each(train_network, tasks):
+        for _, code in processes.each(train, tasks):
             if code is not None:
                 raise StoppedError(int(code))
     except FinalTrainingError as error:
         for task in tasks:
             (task.folder / WEIGHTS_PATH).unlink(missing_ok=True)
             write_whole(write_yaml(task.config.plain()).encode(), task.folder, CONFIG_NAME)
+        name = tasks[0].config.model.name
         return f"{name} is not trained on all samples, {folder} has its settings alone: {error}"
-    if several:
+    if len(tasks) > 1:
         return f"recommended models, of all samples, one for each seed: {folder}"
     return f"recommended model, of all samples: {folder}"
-
-
-def train_network(task: FinalTask) -> int | None:
-    """Train on all samples and write the folder; the exit code if a signal stopped it."""
-    training = FinalTraining(task.config, task.folder, task.epochs)
-    try:
-        training.train()
-        if training.exit_code is None:
-            code = f"```python\n{loading_code(task.config, training.data)}\n```"
-            write_whole(task.card.replace(CODE, code).encode(), task.folder, CARD_NAME)
-            training.export_model()
-        return training.exit_code
-    finally:
-        training.close()
 
 
 def selected_epoch(run: FinishedRun) -> int:
@@ -172,7 +166,7 @@ def _final_config(found: OutOfFold, name: str, seed: int) -> Config:
     return check_config(values)
 
 
-def _card(board: FoldLeaderboard, how: str) -> str:
+def _card(board: FoldLeaderboard, how: str, load: str) -> str:
     found, plan = board.found, board.found.plan
     return CARD.format(
         name=escape_markdown(plan.base.exp_name),
@@ -181,7 +175,7 @@ def _card(board: FoldLeaderboard, how: str) -> str:
         groups=len(set(found.groups)),
         how=how,
         estimate=escape_markdown(board.verdict.capitalized),
-        load=CODE,
+        load=load,
     )
 
 
@@ -193,4 +187,4 @@ def _remove_others(folder: Path, kept: Collection[Path] = ()) -> None:
     if folder not in kept:
         for name in (WEIGHTS_PATH, ENVIRONMENT_NAME, SPLITS_NAME):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / FinalTraining.checkpoints, ignore_errors=True)
+        shutil.rmtree(folder / REFIT_FOLDER, ignore_errors=True)

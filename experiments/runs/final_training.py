@@ -16,7 +16,9 @@ from engine.checkpointing import seed_everything
 from experiments.builders import build_data
 from experiments.config import build_metrics, write_yaml
 from experiments.launch import describe_environment, describe_group, own_device
+from experiments.report.text import loading_code
 from experiments.run_files import (
+    CARD_NAME,
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     PREPROCESSING_NAME,
@@ -26,7 +28,14 @@ from experiments.run_files import (
 )
 from experiments.runs.experiment import Experiment, stage
 from experiments.runs.export import pack_preprocessing
-from experiments.runs.refit import FOLDER, begin_refit, refuse_broken
+from experiments.runs.refit import (
+    CODE,
+    REFIT_FOLDER,
+    FinalTask,
+    FinalTrainingError,
+    begin_refit,
+    refuse_broken,
+)
 from experiments.runs.run_setup import run_identity
 
 if TYPE_CHECKING:
@@ -35,8 +44,16 @@ if TYPE_CHECKING:
     from experiments.config import Config
 
 
-class FinalTrainingError(UsageError):
-    """Settings that need a validation set, or a training that diverged."""
+def train_on_all(task: FinalTask) -> int | None:
+    """Train and write the folder; the exit code if a signal stopped the training."""
+    training = FinalTraining(task.config, task.folder, task.epochs)
+    try:
+        training.train()
+        if training.exit_code is None:
+            training.export_model(task.card)
+        return training.exit_code
+    finally:
+        training.close()
 
 
 class FinalTraining(Experiment):
@@ -46,8 +63,6 @@ class FinalTraining(Experiment):
     Checkpoints and log are in ``refit`` within it. A cut training of the same data, settings and
     epochs is continued; another one is replaced.
     """
-
-    checkpoints = FOLDER
 
     def __init__(self, config: Config, folder: Path, epochs: int) -> None:
         super().__init__(config)
@@ -78,8 +93,8 @@ class FinalTraining(Experiment):
             raise FinalTrainingError(str(error)) from error
         trainer = self.trainer
         whole = [run_identity(config, self.data, trainer.model), self.epochs]
-        self.handlers.checkpoint.meta = {FOLDER: digest(whole)}
-        folder = self.run_dir / FOLDER
+        self.handlers.checkpoint.meta = {REFIT_FOLDER: digest(whole)}
+        folder = self.run_dir / REFIT_FOLDER
         begin_refit(trainer, folder, self.handlers.checkpoint.meta, self.epochs, "all samples")
         if trainer.epochs_done() < self.epochs:
             (self.run_dir / WEIGHTS_PATH).unlink(missing_ok=True)  # of another training
@@ -90,8 +105,8 @@ class FinalTraining(Experiment):
             except UsageError as error:
                 raise FinalTrainingError(str(error)) from error
 
-    def export_model(self) -> None:
-        """Write the weights, what was fitted, the configuration, the environment and the split."""
+    def export_model(self, card: str) -> None:
+        """Write the weights, what was fitted, the card, the settings, environment and split."""
         folder, data = self.run_dir, self.data
         with self.handlers.averaged_weights():
             state = self.trainer.model.state_dict()
@@ -99,7 +114,10 @@ class FinalTraining(Experiment):
         environment = describe_environment(
             data.version.plain(), describe_group(self.config.trainer)
         )
+        code = loading_code(self.config, data.cohort, scaled=data.scaler is not None)
+        card = card.replace(CODE, f"```python\n{code}\n```")
         try:
+            write_whole(card.encode(), folder, CARD_NAME)
             text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
             write_whole(text.encode(), folder, ENVIRONMENT_NAME)
             cohort = data.cohort

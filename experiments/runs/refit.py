@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ignite.engine import Events
@@ -30,10 +30,27 @@ if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
 
 # In the run's folder; it has checkpoints, log and tables of its own.
-FOLDER = "refit"
+REFIT_FOLDER = "refit"
 FITTED_ON = ("train", "val")
 # A refit has no use for these, and needs no validation for them.
 REPLACED = ("checkpoint", "trainer.early_stopping")
+
+
+# Where a card has the code that loads the model, which is known once the data are read.
+CODE = "<code>"
+
+
+class FinalTask(NamedTuple):
+    """A training on all samples: its folder, and the model's card with ``CODE`` for the code."""
+
+    config: Config
+    folder: Path
+    epochs: int
+    card: str
+
+
+class FinalTrainingError(UsageError):
+    """Settings that need a validation set, or a training on all samples that diverged."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
-from experiments.report.report_payload import as_script
-from experiments.report.words import read_words
 
 if TYPE_CHECKING:
     from experiments.report.words import Words
@@ -128,7 +126,7 @@ def write_figure_page(
         sections=drawn,
         choices=choices_of(sections),
         words=words,
-        page_data="" if words is None else _page_data(title, sections, words),
+        page_data="" if words is None else words.for_script(title, [s.figure for s in sections]),
         plotly_js=plotly_js(),
     )
     try:
@@ -136,22 +134,6 @@ def write_figure_page(
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path
-
-
-def _page_data(title: str, sections: Sequence[Section], words: Words) -> Markup:
-    """What the script that changes the language knows of the page."""
-    assert isinstance(title, Message)
-    drawn = [s.figure.to_plotly_json() for s in sections if s.figure is not None]
-    return as_script(
-        {
-            "heading": title.phrase,
-            "title": title.values[0],
-            "language": words.language,
-            "names": sorted(words.names),
-            "config": PLOTLY_CONFIG,
-            "words": read_words() | words.found_in(drawn),
-        }
-    )
 
 
 def figure_div(name: str, figure: go.Figure) -> Markup:

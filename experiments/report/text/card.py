@@ -35,8 +35,8 @@ from experiments.run_files import (
 )
 
 if TYPE_CHECKING:
+    from datasets.cohort import Cohort
     from experiments.analysis import Outcome
-    from experiments.builders import Data
     from experiments.config import Config
 
 # More groups than these are counted, not named: they are patients rather than sites.
@@ -79,13 +79,16 @@ def model_card(outcome: Outcome) -> str:
         licence=_licence(outcome),
         about=_about_metrics(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
-        code=loading_code(config, outcome.data),
+        code=loading_code(config, cohort, scaled=outcome.data.scaler is not None),
     )
 
 
-def loading_code(config: Config, data: Data) -> str:
-    """Python that loads the exported weights and defines ``predict``; it runs beside the card."""
-    cohort, steps = data.cohort, []
+def loading_code(config: Config, cohort: Cohort, scaled: bool) -> str:
+    """Python that loads the exported weights and defines ``predict``; it runs beside the card.
+
+    ``scaled``: a regression's values are standardised.
+    """
+    steps = []
     for spec in config.data.transforms if cohort.has_spectra else ():
         named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
         name = json.dumps(named.name)
@@ -95,7 +98,7 @@ def loading_code(config: Config, data: Data) -> str:
     return TEMPLATES.get_template("loading_code.py.j2").render(
         cohort=cohort,
         steps=steps,
-        scaled=data.scaler is not None,
+        scaled=scaled,
         card=CARD_NAME,
         config=CONFIG_NAME,
         preprocessing=PREPROCESSING_NAME,

@@ -12,7 +12,7 @@ from experiments.config import load_config
 from experiments.folds.changed_runs import ChangedRun, run_changed
 from experiments.folds.fold_plan import make_plan
 from experiments.run_files import PREDICTIONS_NAME, read_predictions
-from experiments.runs import ABSENT, Experiment, run_one
+from experiments.runs import ABSENT, Experiment, run_one, state_of
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,10 @@ def cohort(tmp_path_factory, cohort_dir):
     table.loc[5, "site"] = table.loc[6, "ill"] = ""
     table.to_csv(root / "samples.csv", index=False)
     return root
+
+
+def start(config):
+    return run_one(config, state_of(config))
 
 
 def planned(cohort, folder, of, **data):
@@ -81,7 +85,7 @@ def same(found, expected):
 def test_an_unchanged_cohort_gives_the_predictions_of_the_fold(cohort, tmp_path, of):
     plan = planned(cohort, tmp_path, of)
     task = changed(plan, tmp_path)
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     assert run_one(task.config, ABSENT) is None
     own = task.config.runs_dir / task.config.exp_name / PREDICTIONS_NAME
     same(read_predictions(task.path)[0], read_predictions(own)[0])
@@ -92,7 +96,7 @@ def test_the_simulated_cohort_stays_the_same_one(tmp_path):
     plan = planned(None, tmp_path, {}, **simulated)
     task = changed(plan, tmp_path)
     assert task.config.data.log  # columns that only the simulated cohort has
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     assert run_one(task.config, ABSENT) is None
     own = task.config.runs_dir / task.config.exp_name / PREDICTIONS_NAME
     same(read_predictions(task.path)[0], read_predictions(own)[0])
@@ -114,7 +118,7 @@ def test_other_targets_are_trained_on_and_tested(cohort, tmp_path, monkeypatch):
     plan = planned(cohort, tmp_path, LABELS["two classes"])
     targets = 1 - plan.cohort.targets
     task, seen = changed(plan, tmp_path, targets), see_data(monkeypatch)
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     trained = task.split == "train"
     assert np.array_equal(seen[0].datasets["train"].targets, targets[trained])
     found = read_predictions(task.path)[0]
@@ -126,7 +130,7 @@ def test_left_out_samples_are_in_no_part(cohort, tmp_path, monkeypatch):
     split = plan.folds[0].split.copy()
     split[np.flatnonzero(split == "train")[::2]] = ""
     task, seen = changed(plan, tmp_path, split=split), see_data(monkeypatch)
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     for subset in ("train", "val", "test"):
         rows = np.flatnonzero(split == subset)
         expected = [plan.cohort.sample_ids[row] for row in rows]
@@ -151,9 +155,9 @@ def test_a_cut_run_is_continued_and_a_finished_one_leaves_its_predictions(
 
     monkeypatch.setattr(Experiment, "export", cut)
     with pytest.raises(KeyboardInterrupt):
-        run_changed(task)
+        run_changed(start, task)
     assert not task.path.exists()
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     assert begun == [None, task.folder / "run"]
     assert [path.name for path in task.path.parent.iterdir()] == ["run.csv"]
 
@@ -166,12 +170,12 @@ def test_a_stopped_run_gives_its_exit_code(cohort, tmp_path, monkeypatch):
 
     task = changed(planned(cohort, tmp_path, LABELS["two classes"]), tmp_path)
     monkeypatch.setattr(Experiment, "run", stopped)
-    assert run_changed(task) == 143
+    assert run_changed(start, task) == 143
     assert not task.path.exists()
 
 
 def test_the_run_says_that_its_cohort_is_another_one(cohort, tmp_path, monkeypatch):
-    """Whoever continues it by its own configuration trains on the changed targets, too."""
+    """Continued by its own configuration it is trained on the changed targets, too."""
     plan = planned(cohort, tmp_path, LABELS["two classes"])
     task, seen = changed(plan, tmp_path, 1 - plan.cohort.targets), []
     whole = Experiment.export
@@ -182,5 +186,5 @@ def test_the_run_says_that_its_cohort_is_another_one(cohort, tmp_path, monkeypat
         return whole(self)
 
     monkeypatch.setattr(Experiment, "export", keep)
-    assert run_changed(task) is None
+    assert run_changed(start, task) is None
     assert seen == [(task.folder / "cohort", task.folder / "splits.csv")]
