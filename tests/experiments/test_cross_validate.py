@@ -146,7 +146,7 @@ def test_the_summary_says_that_folds_are_not_independent(done):
         "60 groups",
     ):
         assert words in text
-    assert re.search(r"cohort fingerprint, before the split, [0-9a-f]{12}", text)
+    assert re.search(r"Cohort fingerprint, before the split, [0-9a-f]{12}", text)
 
 
 def test_finished_folds_are_not_run_again(done, study, capsys):
