@@ -83,6 +83,11 @@ def test_what_was_not_audited_is_said_so(tmp_path):
     assert "1 warning." in write_fold_page(board, tmp_path).read_text("utf-8")
 
 
+def box_of(figure):
+    """Where a figure is on the page, and its size."""
+    return figure.bounding_box()
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 def test_a_reader_chooses_the_language(tmp_path):
@@ -92,9 +97,14 @@ def test_a_reader_chooses_the_language(tmp_path):
         heading = page.locator("#leaderboard h2")
         ticks = page.locator("#figure-leaderboard .yaxislayer-above text")
         assert heading.inner_text() == "Leaderboard"
+        heights = [box_of(figure)["height"] for figure in page.locator(".plotly-graph-div").all()]
+        assert len(heights) > 4
+        assert min(heights) > 100
         assert "linear SVM on spectra" in ticks.all_text_contents()
         page.click("#language")
         assert heading.inner_text() == "排行榜"
+        drawn = page.locator(".plotly-graph-div").all()
+        assert [box_of(figure)["height"] for figure in drawn] == heights
         assert "交叉验证" in page.title()
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
         assert untranslated(page, [*LATIN, *board.found.names]) == []
