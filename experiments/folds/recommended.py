@@ -115,7 +115,7 @@ def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
     epochs = max(1, round(median(chosen)))
     how = (
         f" It was trained for {epochs} epoch{'' if epochs == 1 else 's'}, the median of the "
-        f"selected epochs of the folds ({', '.join(map(str, chosen))})."
+        f"selected epochs of the folds ({min(chosen)} to {max(chosen)})."
     )
     if several:
         how += (
@@ -185,6 +185,7 @@ def _remove_others(folder: Path, kept: Collection[Path] = ()) -> None:
         if re.fullmatch(r"seed\d+", place.name) and place not in kept:
             shutil.rmtree(place)
     if folder not in kept:
-        for name in (WEIGHTS_PATH, ENVIRONMENT_NAME, SPLITS_NAME):
+        named = (CARD_NAME, CONFIG_NAME, PREPROCESSING_NAME, ENVIRONMENT_NAME, SPLITS_NAME)
+        for name in (WEIGHTS_PATH, *named):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / REFIT_FOLDER, ignore_errors=True)
