@@ -65,7 +65,7 @@ class AxisShift:
     def __call__(self, scans: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Change the scans, [S, L]."""
         shifts = rng.uniform(-self.max_points, self.max_points, len(scans))
-        return shift_scans(scans, shifts)
+        return shift_scans(scans, shifts[:, None])
 
 
 class AxisWarp:
@@ -86,31 +86,17 @@ class AxisWarp:
         shifts *= rng.uniform(0, self.max_points, (len(scans), 1)) / largest
         pressed = (-np.diff(shifts)).max(axis=1, keepdims=True, initial=0.0)
         shifts *= MOST_PRESSED / np.maximum(pressed, MOST_PRESSED)
-        points = np.arange(scans.shape[1])
-        warped = np.empty_like(scans, dtype=np.float32)
-        for source, target, shift in zip(scans, warped, shifts, strict=True):
-            target[:] = np.interp(points + shift, points, source)
-        return warped
+        return shift_scans(scans, -shifts)
 
 
 def shift_scans(scans: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Move each scan, float32 [S, L], towards the axis's end by its own number of points, [S].
+    """Move scans, float32 [S, L], towards the axis's end by points, [S, 1] or [S, L].
 
     Fractions are interpolated linearly; the first and the last point are repeated.
     """
-    points = scans.shape[1]
-    # A shift by L points leaves the end point only: more makes no difference.
-    shifts = np.clip(shifts, -points, points)
-    margin = int(np.ceil(np.abs(shifts).max(initial=0.0))) + 1
-    padded = np.pad(scans, ((0, 0), (margin, margin)), mode="edge")
-    shifted = np.empty_like(scans, dtype=np.float32)
-    for source, target, shift in zip(padded, shifted, shifts, strict=True):
-        start = margin - int(np.floor(shift))
-        near, far = source[start : start + points], source[start - 1 : start - 1 + points]
-        np.subtract(far, near, out=target)
-        target *= np.float32(shift % 1)
-        target += near
-    return shifted
+    points = np.arange(scans.shape[1])
+    pairs = zip(scans, shifts, strict=True)
+    return np.array([np.interp(points - shift, points, scan) for scan, shift in pairs], np.float32)
 
 
 class Noise:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -17,13 +18,15 @@ from datasets.scans import BUFFERS
 class Sample(NamedTuple):
     """One sample: scans, float32 [S, L], at least one; covariates, float32 [D]; and its name.
 
-    ``target`` is a class number, or float [T] for regression and for several labels.
+    ``target`` is a class number, or float [T] for regression and for several labels; ``offset``,
+    float32 [C], are logits that a model may add to its own.
     """
 
     spectra: np.ndarray
     tabular: np.ndarray
     target: int | np.ndarray
     sample_id: str
+    offset: np.ndarray | None = None
 
 
 class LazyBatch(Sequence[Sample]):
@@ -42,11 +45,13 @@ class LazyBatch(Sequence[Sample]):
         tabular: np.ndarray,
         target: np.ndarray,
         sample_id: list[str],
+        offset: np.ndarray | None = None,
     ) -> None:
         self.counts = counts
         self.tabular = tabular
         self.target = target
         self.sample_id = sample_id
+        self.offset = offset
         self._read = read
         self._scans: np.ndarray | None = None
         self._most: int | None = None  # their layout
@@ -64,6 +69,7 @@ class LazyBatch(Sequence[Sample]):
             np.array([sample.tabular for sample in samples], dtype=np.float32),
             target.astype(np.float32 if target.dtype.kind == "f" else np.int64),
             [sample.sample_id for sample in samples],
+            None if samples[0].offset is None else np.array([s.offset for s in samples]),
         )
 
     def scans(self, most: int | None = None) -> np.ndarray:
@@ -94,7 +100,8 @@ class LazyBatch(Sequence[Sample]):
 
     @cached_property
     def _each(self) -> list[Sample]:
-        parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, strict=True)
+        offset = repeat(None, len(self)) if self.offset is None else self.offset
+        parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, offset, strict=True)
         return [Sample(*part) for part in parts]
 
     def _pieces(self) -> list[np.ndarray]:
@@ -156,6 +163,7 @@ class Batch(_Parts):
     for regression and for several labels. ``scan_rows``, long [N], is the mask as an index into
     ``spectra.flatten(0, 1)``, which needs no synchronisation on a GPU, perhaps filled up with B x
     S; None where unknown. ``aux`` are further targets for the loss by name, each [B] or [B, T].
+    ``offset``, float32 [B, C], are logits that a model may add to its own in training.
     """
 
     spectra: Tensor
@@ -165,6 +173,7 @@ class Batch(_Parts):
     sample_id: list[str]
     scan_rows: Tensor | None = None
     aux: Mapping[str, Tensor] | None = None
+    offset: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on a device; itself if its spectra are there, as its other tensors then are."""
@@ -191,7 +200,12 @@ def pad_collate(
         target=torch.from_numpy(together.target),
         sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
+        offset=_as_tensor(together.offset),
     )
+
+
+def _as_tensor(array: np.ndarray | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array)
 
 
 def valid_scans(samples: LazyBatch, multiple: int | None = None) -> np.ndarray:
@@ -227,6 +241,7 @@ class PackedBatch(_Parts):
     target: Tensor
     sample_id: list[str]
     scan_rows: Tensor
+    offset: Tensor | None = None
 
     @property
     def spectra(self) -> Tensor:
@@ -243,7 +258,13 @@ class PackedBatch(_Parts):
         """Copy to a device, and pad there."""
         there = self._with_each(lambda part: part.to(device, non_blocking=non_blocking))
         return Batch(
-            there.spectra, there.mask, there.tabular, there.target, there.sample_id, there.scan_rows
+            there.spectra,
+            there.mask,
+            there.tabular,
+            there.target,
+            there.sample_id,
+            there.scan_rows,
+            offset=there.offset,
         )
 
 
@@ -260,4 +281,5 @@ def packed_collate(
         target=torch.from_numpy(together.target),
         sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
+        offset=_as_tensor(together.offset),
     )

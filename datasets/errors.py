@@ -32,6 +32,15 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
+def file_errors(problem: str, kind: type[UsageError] = UsageError, end: str = "") -> Iterator[None]:
+    """Raise an error of the system as a user's: the problem, the system's reason, and ``end``."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{problem}: {error.strerror or one_line(error)}{end}") from error
+
+
+@contextmanager
 def refused(problem: str, *kinds: type[Exception]) -> Iterator[None]:
     """Raise errors of a library as a CohortError that names the problem; CohortErrors pass."""
     try:

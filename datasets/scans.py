@@ -180,12 +180,10 @@ def _can_be_read(spectra: np.memmap) -> bool:
     return native and spectra.mode != "c" and spectra.filename is not None and HAS_PREADV
 
 
-def iterate_chunks(
-    spectra: np.ndarray, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
-) -> Iterator[np.ndarray]:
+def iterate_chunks(spectra: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield rows [n] of spectra [N_scans, L] in order, in fresh float32 arrays [m, L]."""
     bytes_per_scan = spectra.shape[1] * np.dtype(np.float32).itemsize
-    step = max(1, chunk_bytes // max(1, bytes_per_scan))
+    step = max(1, CHUNK_BYTES // max(1, bytes_per_scan))
     reader = ScanReader(spectra)
     for start in range(0, len(rows), step):
         yield reader.read(rows[start : start + step])

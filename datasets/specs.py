@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from datasets.errors import UsageError, nearest
@@ -74,7 +74,12 @@ def require_whole(what: str, value: object, low: int = 0, high: float = math.inf
     return int(value)
 
 
-def require_choice(what: str, value: object, choices: Sequence[str]) -> str:
+def optional_whole(what: str, value: object, low: int = 0) -> int | None:
+    """As :func:`require_whole`, of at least ``low``; None stays None."""
+    return None if value is None else require_whole(what, value, low)
+
+
+def require_choice(what: str, value: object, choices: Collection[str]) -> str:
     """One of a few words, or a UsageError with the nearest one."""
     if value not in choices:
         raise UsageError(f"{what}: there is no {value!r}{nearest(value, choices)}")

@@ -130,7 +130,8 @@ class OrderedEngine(Engine):
         attached = self._event_handlers[event_name]
         registered, call_args, call_kwargs = attached.pop()
         if phase_of(registered) != wanted:
-            registered = _with_phase(registered, wanted)
+            registered = functools.update_wrapper(functools.partial(registered), registered)
+            registered.phase = wanted  # type: ignore[attr-defined]
         if registered is not handler and hasattr(registered, "__wrapped__"):
             # Ignite finds a filtered handler by a weak reference. A bound method's is dead at
             # once, so that the handler could never be removed.
@@ -229,15 +230,6 @@ class ResumableEngine(OrderedEngine):
             return super()._run_once_on_dataset_legacy()
         self._before_open_epoch()
         return 0.0
-
-
-def _with_phase(handler: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
-    @functools.wraps(handler)
-    def in_its_phase(*args: Any, **kwargs: Any) -> Any:
-        return handler(*args, **kwargs)
-
-    in_its_phase.phase = phase  # type: ignore[attr-defined]
-    return in_its_phase
 
 
 def _name_of(handler: Callable[..., Any]) -> str:

@@ -2,23 +2,26 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.errors import UsageError
+from models.combination import PARTS
 
-SCAN_ROWS = "scan_rows"
+# What a model may take beside spectra, mask and covariates.
+FURTHER = ("scan_rows", "offset")
 # What torch.compile wraps is a child of this name; to ask for the wrapper's class would import
 # the whole compiler.
 COMPILED = "_orig_mod"
 
 
 @functools.cache
-def _takes_scan_rows(forward: Callable[..., Any]) -> bool:
-    return SCAN_ROWS in inspect.signature(forward).parameters
+def _taken(forward: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(forward).parameters
+    return [name for name in FURTHER if name in parameters]
 
 
 def unwrap_model(network: nn.Module) -> nn.Module:
@@ -30,22 +33,26 @@ def unwrap_model(network: nn.Module) -> nn.Module:
 
 
 def call_model(model: nn.Module, batch: Any) -> Any:
-    """The model's outputs for a batch; ``scan_rows`` is passed to a model that takes it.
+    """The model's outputs for a batch; ``scan_rows`` and ``offset`` are passed if it takes them.
 
-    They are the rows of ``spectra.flatten(0, 1)`` that are real scans, long [N]: on a GPU, finding
-    them from the mask would wait.
+    The rows are those of ``spectra.flatten(0, 1)`` that are real scans, long [N]: on a GPU, finding
+    them from the mask would wait. The offset is of :class:`datasets.batches.Batch`.
     """
-    if _takes_scan_rows(type(unwrap_model(model)).forward):
-        rows = getattr(batch, SCAN_ROWS, None)
-        return model(batch.spectra, batch.mask, batch.tabular, scan_rows=rows)
-    return model(batch.spectra, batch.mask, batch.tabular)
+    taken = _taken(type(unwrap_model(model)).forward)
+    further = {name: getattr(batch, name, None) for name in taken}
+    return model(batch.spectra, batch.mask, batch.tabular, **further)
 
 
 def call_loss(loss: Any, outputs: Any, targets: Any, aux: Any = None) -> Any:
     """The named losses of a model's outputs.
 
     ``aux`` (``Batch.aux``) is passed if the loss takes it and there is one, or if it requires it.
+    Of outputs with ``parts``, a list of outputs, each loss is the mean over the parts.
     """
+    parts = outputs.get(PARTS) if isinstance(outputs, Mapping) else None
+    if parts:
+        losses = [call_loss(loss, part, targets, aux) for part in parts]
+        return {name: sum(each[name] for each in losses) / len(losses) for name in losses[0]}
     takes, needs = _aux_of(_function_of(loss))
     if needs or (takes and aux is not None):
         return loss(outputs, targets, aux=aux)

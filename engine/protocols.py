@@ -55,10 +55,10 @@ class SavedAttributes:
         return {name.lstrip("_"): copy(getattr(self, name)) for name in self.saved}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Set the attributes."""
+        """Set the attributes; tensors are copied."""
         for name in self.saved:
-            there = map_tensors(state_dict[name.lstrip("_")], lambda t: t.to(self._device))
-            setattr(self, name, there)
+            saved = state_dict[name.lstrip("_")]
+            setattr(self, name, map_tensors(saved, lambda t: t.to(self._device, copy=True)))
 
 
 @runtime_checkable

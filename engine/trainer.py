@@ -1,7 +1,7 @@
 """The trainer: an engine that owns what a step needs and knows no handler."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Trainer(ResumableEngine):
         network: What a step calls: the model, or a wrapper around it (training by several
             processes); everything else uses ``model``.
         data_sampler: Set by :meth:`fit`; follows the epoch, and resumes within one.
+        monitors: Who reads a metric at the end of an epoch, and which.
         total: From a step's terms to its ``total_loss``, if the loss or a handler provides it.
         history: One row per epoch of the run: ``epoch`` and ``metrics`` (name -> float, ``lr``
             among them); saved with every checkpoint.
@@ -69,7 +70,7 @@ class Trainer(ResumableEngine):
         self.history: list[dict[str, Any]] = []
         self.provided_metrics: set[str] = set()
         self._optimized: list[nn.Parameter] = []
-        self._monitored: list[tuple[str, str]] = []
+        self.monitors: list[tuple[str, str]] = []
         self._rng_to_restore: Mapping[str, Any] | None = None
         self._saved_by = world_size()
         self._saved_accumulation: int | None = None  # batches per step of a restored run
@@ -133,21 +134,11 @@ class Trainer(ResumableEngine):
 
     def monitor_metric(self, name: str, user: str) -> None:
         """Declare that ``user`` (a handler's name) reads a metric at the end of an epoch."""
-        self._monitored.append((user, name))
-
-    @property
-    def monitors(self) -> tuple[tuple[str, str], ...]:
-        """Who reads a metric at the end of an epoch, and which."""
-        return tuple(self._monitored)
-
-    @property
-    def monitored_metrics(self) -> tuple[str, ...]:
-        """The metrics that some handler reads, each once."""
-        return tuple(dict.fromkeys(name for _, name in self._monitored))
+        self.monitors.append((user, name))
 
     def check_monitors(self) -> None:
         """Raise UsageError for a monitored metric that nothing provides."""
-        for user, name in self._monitored:
+        for user, name in self.monitors:
             if name not in self.provided_metrics:
                 subset = name.partition("/")[0]  # names of the same subset first
                 known = sorted(self.provided_metrics)
@@ -280,7 +271,7 @@ class Trainer(ResumableEngine):
             "accumulate_steps": self.state.accumulate_steps,
             "open_epoch": self.state.open_epoch,
             "metrics": {name: float(value) for name, value in self.state.metrics.items()},
-            "history": _copied(self.history),
+            "history": list(self.history),
             "rng": capture_rng(),
         }
 
@@ -292,9 +283,9 @@ class Trainer(ResumableEngine):
         self.state.epoch = self.epochs_done()
         self.state.optimizer_step = state_dict["optimizer_step"]
         self.left_out_steps.load_state_dict(state_dict["left_out_steps"])
-        self._saved_accumulation = state_dict.get("accumulate_steps")
+        self._saved_accumulation = state_dict["accumulate_steps"]
         self.state.metrics = dict(state_dict["metrics"])
-        self.history = _copied(state_dict["history"])
+        self.history = list(state_dict["history"])
         self._rng_to_restore = state_dict["rng"]
 
     def capture(self) -> dict[str, Any]:
@@ -307,7 +298,3 @@ class Trainer(ResumableEngine):
         """Restore rank 0's captured states; UsageError if they are another set-up's. Collective."""
         things = self.stateful if things is None else things
         self._saved_by = restore_all(things, self.model, states)
-
-
-def _copied(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "metrics": dict(row["metrics"])} for row in history]

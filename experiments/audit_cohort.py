@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from datasets.errors import CohortError, UsageError, nearest
+from datasets.errors import CohortError, UsageError, file_errors, nearest
 from datasets.paths import as_path
 from experiments.command_line import (
     USAGE_ERROR,
@@ -118,11 +118,9 @@ def audit_all(options: argparse.Namespace, overrides: list[tuple[str, str]]) -> 
         if name not in names:
             raise UsageError(f"--accept: there is no finding '{name}'{nearest(name, names)}")
     if options.out is not None:
-        try:
+        with file_errors(f"--out: cannot write to {options.out}"):
             options.out.mkdir(parents=True, exist_ok=True)
             write_audit(findings, options.out)
-        except OSError as error:
-            raise UsageError(f"--out: cannot write to {options.out}: {error.strerror}") from error
     print(cohort.describe(), *audit_table(findings), audit_summary(findings), sep="\n")
     if any(found.stops for found in findings):
         print("a training is refused; --accept FINDING allows it")

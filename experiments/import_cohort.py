@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def import_all(options: argparse.Namespace) -> int:
     """Import, or resume an interrupted import, and print a summary."""
     importing = RawImport(settings_from(options), options.out)
-    if importing.continues:
+    if importing.writer.continues:
         print("resuming the interrupted import", flush=True)
     with tqdm(unit=" scans", disable=None, leave=False, mininterval=REDRAW_SECONDS) as bar:
 
@@ -186,30 +186,33 @@ def make_reader(options: argparse.Namespace) -> RawReader:
 
 def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
     """Summary of the import, and the next steps, in plain lines."""
-    tally, axis = summary.tally, summary.axis
-    cells = tally.scans * len(axis)
-    left_out = sum(tally.left_out.values())
-    why = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.left_out.items()))
-    extent = "nothing" if tally.low is None else f"{tally.low:g} to {tally.high:g}"
+    axis, joined = summary.axis, summary.joined
+    reasons = summary.scans["left_out"]
+    kept, left_out = summary.scans[reasons.isna()], int(reasons.notna().sum())
+    counts = reasons.value_counts().sort_index()
+    why = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    ends = summary.scans[["low", "high"]].dropna()
+    extent = f"{ends['low'].min():g} to {ends['high'].max():g}" if len(ends) else "nothing"
     lines = [
-        f"cohort {summary.out.name}: {summary.samples} samples, {tally.scans} scans of {len(axis)} "
-        f"points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
+        f"cohort {summary.out.name}: {len(joined.samples)} samples, {len(kept)} scans of "
+        f"{len(axis)} points ({axis[0]:g} to {axis[-1]:g}), from {summary.files} files",
         f"aggregation on the axis: {summary.aggregate or 'none, it is their own axis'}; they cover "
-        f"{extent}; {tally.empty_bins / cells:.1%} of the bins are empty",
+        f"{extent}; {kept['empty_bins'].mean() / len(axis):.1%} of the bins are empty",
         f"left out: {left_out} scans{f' ({why})' if why else ''}",
     ]
     if summary.samples_left_out:
         lines.append(f"samples without a scan left, left out: {_names(summary.samples_left_out)}")
-    if tally.zero_scans:
+    if kept["zero"].any():
         lines.append(
-            f"{tally.zero_scans} scans are 0 on the whole axis; --filter empty leaves them out"
+            f"{kept['zero'].sum()} scans are 0 on the whole axis; --filter empty leaves them out"
         )
     if options.covariates is not None:
-        joined = summary.samples - len(summary.without_row)
-        lines.append(f"samples with a row of covariates: {joined} of {summary.samples}")
-        lines.append(f"samples without a row of covariates: {_names(summary.without_row)}")
-        lines.append(f"rows of covariates without a sample: {_names(summary.without_sample)}")
-        alike = spelled_alike(summary.without_row, summary.without_sample)
+        samples = len(joined.samples)
+        with_row = samples - len(joined.without_row)
+        lines.append(f"samples with a row of covariates: {with_row} of {samples}")
+        lines.append(f"samples without a row of covariates: {_names(joined.without_row)}")
+        lines.append(f"rows of covariates without a sample: {_names(joined.without_sample)}")
+        alike = spelled_alike(joined.without_row, joined.without_sample)
         if alike is not None:
             lines.append(
                 f"sample {alike[0]!r} and row {alike[1]!r} differ by case, blanks or zeros only: "

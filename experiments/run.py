@@ -30,7 +30,7 @@ from experiments.config import (
     write_yaml,
 )
 from experiments.launch import begun_run, current_launch, quiet_others
-from experiments.run_files import CONFIG_NAME, find_run
+from experiments.run_files import RunFile, find_run
 
 if TYPE_CHECKING:
     from experiments.launch import LaunchContext
@@ -77,7 +77,7 @@ def configure(
     if begun is None:
         return config, None
     # The run's own configuration is what is continued; only the command line changes it.
-    source = str(begun / CONFIG_NAME)
+    source = str(begun / RunFile.CONFIG)
     own = load_config(source, overrides).accepting(options.accept)
     if "exp_name" in dict(overrides) and own.exp_name != load_config(source).exp_name:
         raise UsageError(f"--exp_name: the run in {begun} keeps its name; leave it out")

@@ -12,8 +12,8 @@ from ignite.engine import Events
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
+from datasets.errors import UsageError
+from datasets.specs import optional_whole, require_choice
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.evaluator import Evaluator
@@ -88,17 +88,11 @@ class Attribution(SavedAttributes):
         path: str | Path | None = None,
         measured_weights: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        if method not in METHODS:
-            choices = nearest(method, METHODS)
-            raise UsageError(f"attribution.method: nothing is called '{method}'{choices}")
-        if max_samples is not None:
-            max_samples = require_whole("attribution.max_samples", max_samples, 1)
-        if every is not None:
-            every = require_whole("attribution.every", every, 1)
-        if target is not None:
-            target = require_whole("attribution.target", target, 0)
-        self.method, self.loader, self.target = method, loader, target
-        self.max_samples, self.every = max_samples, every
+        self.method = require_choice("attribution.method", method, METHODS)
+        self.loader = loader
+        self.target = optional_whole("attribution.target", target)
+        self.max_samples = optional_whole("attribution.max_samples", max_samples, 1)
+        self.every = optional_whole("attribution.every", every, 1)
         self.output_names = list(output_names)
         self.path = None if path is None else Path(path)
         self.measured_weights = measured_weights

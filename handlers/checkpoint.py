@@ -9,9 +9,9 @@ from typing import Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import PART_SUFFIX, write_whole
-from datasets.specs import require_whole
+from datasets.specs import optional_whole, require_whole
 from engine.checkpointing import (
     LAST_NAME,
     CheckpointError,
@@ -22,6 +22,7 @@ from engine.checkpointing import (
 from engine.distributed import broadcast_from_main, is_sharded
 from engine.events import Phase
 from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
+from engine.protocols import SavedAttributes
 from engine.reporting import LARGEST_PLAIN, SMALLEST_PLAIN
 from engine.trainer import Trainer
 
@@ -30,7 +31,7 @@ NEVER = -1
 Entry = tuple[str, float, int]  # file name, score, epoch
 
 
-class Checkpoint:
+class Checkpoint(SavedAttributes):
     """Saves everything that the trainer registers, after all other handlers of the event.
 
     Four sorts of files, each whole or absent: ``last.pt`` to resume from, ``best.pt``, the
@@ -52,6 +53,10 @@ class Checkpoint:
     """
 
     phase = Phase.SAVE
+    saved = (
+        *("_top", "_best", "_best_loss", "_ranked_by"),
+        *("_saved_iteration", "_saved_step", "_carried"),
+    )
     folder: Path  # from attaching on
 
     def __init__(
@@ -69,12 +74,11 @@ class Checkpoint:
     ) -> None:
         self.save_top_k = require_whole("checkpoint.save_top_k", save_top_k)
         self.every_epochs = require_whole("checkpoint.every_epochs", every_epochs, 1)
-        if every_steps is not None:
-            every_steps = require_whole("checkpoint.every_steps", every_steps, 1)
-            if not save_last:
-                raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
-        if keep_every_epochs is not None:
-            keep_every_epochs = require_whole("checkpoint.keep_every_epochs", keep_every_epochs, 1)
+        self.every_steps = optional_whole("checkpoint.every_steps", every_steps, 1)
+        what = "checkpoint.keep_every_epochs"
+        self.keep_every_epochs = optional_whole(what, keep_every_epochs, 1)
+        if every_steps is not None and not save_last:
+            raise UsageError("checkpoint.every_steps writes last.pt: set save_last to true")
         if monitor is None and (save_top_k or save_best):
             raise UsageError(
                 "checkpoint.monitor is needed to find the best: name a metric, or set "
@@ -84,7 +88,6 @@ class Checkpoint:
         self._ranked_by = None if self.monitor is None else [self.monitor.name, self.monitor.mode]
         self._label = re.sub(r"[^\w.@-]", "_", monitor or "none")
         self.save_last, self.save_best = save_last, save_best
-        self.every_steps, self.keep_every_epochs = every_steps, keep_every_epochs
         self._folder = folder
         self.meta = dict(meta or {})
         self._top: list[Entry] = []  # best first
@@ -122,7 +125,7 @@ class Checkpoint:
             self._saved_iteration, self._saved_step = NEVER, state.optimizer_step
         # Steps may be counted again, with another accumulation than when it was saved.
         self._saved_step = min(self._saved_step, state.optimizer_step)
-        try:
+        with file_errors(f"cannot write checkpoints to {self.folder}", CheckpointError):
             if self._ranked_otherwise:
                 self._top, self._best = broadcast_from_main(self._rank_again)
                 self._best_loss = None
@@ -131,9 +134,6 @@ class Checkpoint:
             # Fail now where a state cannot be saved, not after the first epoch.
             states = trainer.capture()
             broadcast_from_main(lambda: len(pack_checkpoint(states, self.meta)))
-        except OSError as error:
-            reason = f"{self.folder}: {error.strerror}"
-            raise CheckpointError(f"cannot write checkpoints to {reason}") from error
         if self._carried is not None:
             carried, self._carried = self._carried, None
             trainer.log_event(**carried)
@@ -198,13 +198,14 @@ class Checkpoint:
         notice = {"event": "checkpoint_saved", **place, "score": score, "files": names}
         # An uncut run would not have announced a save at a stop: the file does not carry it.
         self._carried = notice if planned else None
+        problem, end = f"cannot save a checkpoint to {self.folder}", "; the earlier ones stand"
         try:
-            states = trainer.capture()
-            broadcast_from_main(lambda: self._write(states, names, before[0]))
-        except OSError as error:
+            with file_errors(problem, CheckpointError, end):
+                states = trainer.capture()
+                broadcast_from_main(lambda: self._write(states, names, before[0]))
+        except CheckpointError:
             self._top, self._best, self._best_loss, self._saved_iteration = before
-            reason = f"{self.folder}: {error.strerror}; the earlier ones stand"
-            raise CheckpointError(f"cannot save a checkpoint to {reason}") from error
+            raise
         finally:
             self._carried = None
         trainer.log_event(**notice)
@@ -282,26 +283,9 @@ class Checkpoint:
                 write_whole(content, self.folder, BEST_NAME)
         return self._top
 
-    def state_dict(self) -> dict[str, Any]:
-        """The index of the best, and the place of the last save."""
-        return {
-            "top": [list(entry) for entry in self._top],
-            "best": None if self._best is None else list(self._best),
-            "best_loss": self._best_loss,
-            "saved_iteration": self._saved_iteration,
-            "saved_step": self._saved_step,
-            "carried": self._carried,
-            "ranked_by": self._ranked_by,
-        }
-
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue the index."""
-        self._top = [(name, score, epoch) for name, score, epoch in state_dict["top"]]
-        best = state_dict["best"]
-        self._best = None if best is None else (best[0], best[1])
-        self._best_loss = state_dict.get("best_loss")
-        self._saved_iteration = state_dict["saved_iteration"]
-        self._saved_step = state_dict["saved_step"]
-        self._carried = state_dict["carried"]
-        ranked_by = state_dict.get("ranked_by", self._ranked_by)
-        self._ranked_otherwise = self.monitor is not None and ranked_by != self._ranked_by
+        """Continue the index of the best, and the place of the last save."""
+        ranks_by = self._ranked_by
+        super().load_state_dict(state_dict)
+        self._ranked_otherwise = self.monitor is not None and self._ranked_by != ranks_by
+        self._ranked_by = ranks_by

@@ -11,7 +11,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError
+from datasets.specs import require_choice
 from engine.distributed import map_tensors, repeated_blocks, require_unsharded
 from engine.events import Phase, TrainEvents
 from engine.trainer import Trainer
@@ -58,16 +59,12 @@ class Compile:
         backend: str = INDUCTOR,
         cache_dir: Path | str | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise UsageError(f"compile.mode: '{mode}' is unknown{nearest(mode, MODES)}")
+        self.mode = require_choice("compile.mode", mode, MODES)
         backends = torch.compiler.list_backends(exclude_tags=())
-        if backend not in backends:
-            raise UsageError(f"compile.backend: '{backend}' is unknown{nearest(backend, backends)}")
+        self.backend = require_choice("compile.backend", backend, backends)
         if mode == "graphs" and backend != INDUCTOR:
             raise UsageError(f"compile.mode: graphs needs the backend {INDUCTOR}, not '{backend}'")
-        self.mode = mode
         self.dynamic = dynamic
-        self.backend = backend
         self.cache_dir = cache_dir
         self._compiled: nn.Module | None = None
         self._own_gradients = False

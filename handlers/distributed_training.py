@@ -69,16 +69,13 @@ class DistributedTraining:
         static_graph: bool = False,
         overlap: bool = True,
     ) -> None:
-        for name, value in (("static_graph", static_graph), ("overlap", overlap)):
+        given: dict[str, Any] = {"static_graph": static_graph, "overlap": overlap}
+        if find_unused_parameters is not None:
+            given["find_unused_parameters"] = find_unused_parameters
+        for name, value in given.items():
             if not isinstance(value, bool):
-                raise UsageError(
-                    f"distributed_training.{name} must be true or false, not {value!r}"
-                )
-        if find_unused_parameters not in (None, True, False):
-            raise UsageError(
-                "distributed_training.find_unused_parameters must be true, false or null, not "
-                f"{find_unused_parameters!r}"
-            )
+                what = f"distributed_training.{name}"
+                raise UsageError(f"{what} must be true or false, not {value!r}")
         if static_graph and find_unused_parameters:
             raise UsageError(
                 "distributed_training: with static_graph torch finds unused parameters by itself: "

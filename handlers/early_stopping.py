@@ -4,8 +4,7 @@ import math
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
-from datasets.specs import require_whole
+from datasets.specs import require_number, require_whole
 from engine.events import Phase
 from engine.metrics import Monitor
 from engine.protocols import SavedAttributes
@@ -38,10 +37,9 @@ class EarlyStopping(SavedAttributes):
         self.patience = require_whole("early_stopping.patience", patience, 1)
         self.cooldown = require_whole("early_stopping.cooldown", cooldown, 0)
         self.start_epoch = require_whole("early_stopping.start_epoch", start_epoch, 0)
-        if not (isinstance(min_delta, (int, float)) and 0 <= min_delta < math.inf):
-            raise UsageError(f"early_stopping.min_delta must be at least 0, not {min_delta!r}")
+        self.min_delta = require_number("early_stopping.min_delta", min_delta)
+        self.relative = relative
         self.monitor = Monitor(monitor, mode, "early_stopping")
-        self.min_delta, self.relative = min_delta, relative
         self.best: float | None = None
         self.best_epoch = 0
         self.bad_epochs = 0

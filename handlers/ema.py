@@ -1,7 +1,7 @@
 """An exponential moving average of the weights."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from ignite.engine import Events
@@ -26,6 +26,7 @@ class EMA(WeightAverage):
     """
 
     phase = Phase.UPDATE
+    saved = ("updates", "_average")
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
         super().__init__()
@@ -35,16 +36,23 @@ class EMA(WeightAverage):
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to optimizer steps; the average is saved with every checkpoint."""
-        self._follow(trainer.model)
+        self._follow(trainer)
+        self._begin_at_weights()
         trainer.register_state("ema", self)
         trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
 
-    @torch.no_grad()
     def start(self) -> None:
         """Begin at the weights that training begins with, unless an average was restored."""
         if not self.updates:
-            torch._foreach_copy_(to_local(self._average), to_local(self._live))
+            self._begin_at_weights()
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """As the base; before the first step the average is the present weights."""
+        self.start()
+        with super().averaged_weights():
+            yield
 
     def decay_at(self, updates: int) -> float:
         """The decay after so many updates."""
@@ -55,7 +63,7 @@ class EMA(WeightAverage):
     @torch.no_grad()
     def __call__(self, trainer: Trainer) -> None:
         """Update the average after a step, unless the device left the step out."""
-        average, live = to_local(self._average), to_local(self._live)
+        average, live = (to_local(list(of.values())) for of in (self._average, self._live))
         left_out = trainer.left_out_steps
         share = 1.0 - self.decay_at(max(self.updates - left_out.taken_back, 0))
         if left_out.flag is None:
@@ -65,16 +73,3 @@ class EMA(WeightAverage):
             torch._foreach_mul_(change, (1 - left_out.flag) * share)
             torch._foreach_add_(average, change)
         self.updates += 1
-
-    def _has_average(self) -> bool:
-        self.start()
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """The average by parameter, and its number of updates."""
-        return {"updates": self.updates, "average": self._named_average()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue a saved average."""
-        self._load_average(state_dict["average"])
-        self.updates = state_dict["updates"]

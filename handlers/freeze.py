@@ -7,7 +7,7 @@ from ignite.engine import Events
 from torch import nn
 
 from datasets.errors import UsageError
-from datasets.specs import require_whole
+from datasets.specs import optional_whole, require_whole
 from engine.events import Phase
 from engine.optim import fill_momentum, matches, refuse_unmatched
 from engine.trainer import Trainer
@@ -44,11 +44,9 @@ class Freeze:
         self.unfreeze = dict(unfreeze or {})
         if not self.patterns and not self.unfreeze:
             raise UsageError("freeze.patterns: name at least one parameter or module")
-        if until_epoch is not None:
-            until_epoch = require_whole("freeze.until_epoch", until_epoch, 1)
         for pattern, epoch in self.unfreeze.items():
             self.unfreeze[pattern] = require_whole(f"freeze.unfreeze.{pattern}", epoch, 1)
-        self.until_epoch = NEVER if until_epoch is None else until_epoch
+        self.until_epoch = optional_whole("freeze.until_epoch", until_epoch, 1) or NEVER
         # Each with the epoch in which its training begins.
         self._parameters: list[tuple[nn.Parameter, float]] = []
         self._norms: list[tuple[nn.Module, float]] = []

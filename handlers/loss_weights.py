@@ -10,7 +10,7 @@ from ignite.engine import Events
 from torch import Tensor, nn
 
 from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
+from datasets.specs import require_choice, require_number, require_whole
 from engine.events import Phase, TrainEvents, in_phase
 from engine.trainer import Trainer
 
@@ -83,9 +83,7 @@ class LossWeights:
                 self.learned.append(term)
             else:
                 self.ramps[term] = _ramp(f"loss_weights.weights.{term}", weight)
-        if lr is not None:
-            _check_number("loss_weights.lr", lr)
-        self.lr = lr
+        self.lr = None if lr is None else require_number("loss_weights.lr", lr)
         last = max((ramp.first_epoch + ramp.epochs for ramp in self.ramps.values()), default=1)
         for epoch in range(1, last + 1):
             if not self.learned and not any(self.weights_in(epoch).values()):
@@ -184,24 +182,15 @@ class LossWeights:
 
 def _ramp(name: str, weight: object) -> Ramp:
     if not isinstance(weight, Mapping):
-        _check_number(name, weight, f", a mapping with start and end, or {UNCERTAINTY}")
-        return Ramp(float(weight), float(weight))  # type: ignore[arg-type]
+        constant = require_number(f"{name}, unless a mapping or {UNCERTAINTY}", weight)
+        return Ramp(constant, constant)
     for key in weight:
         if key not in RAMP_KEYS:
             raise UsageError(f"{name}: '{key}' is unknown{nearest(key, RAMP_KEYS)}")
-    for key in ("start", "end"):
-        _check_number(f"{name}.{key}", weight.get(key))
+    start, end = (require_number(f"{name}.{key}", weight.get(key)) for key in ("start", "end"))
     epochs = require_whole(f"{name}.epochs", weight.get("epochs", 1), 1)
     first = require_whole(f"{name}.first_epoch", weight.get("first_epoch", 1), 1)
     if "epochs" not in weight:
         raise UsageError(f"{name}.epochs is missing: in how many epochs it goes to its end")
-    shape = weight.get("shape", "linear")
-    if shape not in SHAPES:
-        raise UsageError(f"{name}.shape: '{shape}' is unknown{nearest(shape, SHAPES)}")
-    return Ramp(float(weight["start"]), float(weight["end"]), epochs, first, shape)
-
-
-def _check_number(name: str, value: object, or_else: str = "") -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
-        raise UsageError(f"{name} must be a number from 0{or_else}, not {value!r}")
+    shape = require_choice(f"{name}.shape", weight.get("shape", "linear"), SHAPES)
+    return Ramp(start, end, epochs, first, shape)

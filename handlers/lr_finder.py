@@ -16,7 +16,7 @@ from ignite.engine import Events
 from ignite.handlers import FastaiLRFinder
 
 from datasets.errors import UsageError
-from datasets.specs import require_whole
+from datasets.specs import require_number, require_range, require_whole
 from engine.checkpointing import preserve_rng_state
 from engine.distributed import alone, require_unsharded
 from engine.events import Phase
@@ -97,12 +97,9 @@ def find_lr(
 
 def check_range(start_lr: float, end_lr: float, num_iter: int) -> int:
     """Refuse a search that cannot find anything."""
-    steps = require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
-    numbers = all(isinstance(lr, (int, float)) for lr in (start_lr, end_lr))
-    if not numbers or not 0 < start_lr < end_lr < math.inf:
-        found = f"{start_lr!r} and {end_lr!r}"
-        raise UsageError(f"lr_finder: start_lr must be above 0 and below end_lr, not {found}")
-    return steps
+    end_lr = require_number("lr_finder.end_lr", end_lr)
+    require_range("lr_finder.start_lr", start_lr, 0, end_lr, open_low=True)
+    return require_whole("lr_finder.num_iter", num_iter, FEWEST_STEPS)
 
 
 def _start_at(optimizer: torch.optim.Optimizer, start_lr: float) -> list[float]:

@@ -1,7 +1,7 @@
 """The learning rate over the steps: warm-up, then cosine, steps, one cycle, plateau or constant."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,8 +9,14 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_number, require_range, require_whole
+from datasets.errors import UsageError
+from datasets.specs import (
+    optional_whole,
+    require_choice,
+    require_number,
+    require_range,
+    require_whole,
+)
 from engine.events import Phase, TrainEvents, in_phase
 from engine.metrics import Monitor
 from engine.optim import SCHEDULES, learning_rate
@@ -74,17 +80,11 @@ class LRSchedule:
         threshold: float = 1e-4,
         threshold_mode: str = "rel",
     ) -> None:
-        if name not in SCHEDULES:
-            choices = nearest(name, SCHEDULES)
-            raise UsageError(f"lr_schedule.name: no schedule is called '{name}'{choices}")
-        if threshold_mode not in THRESHOLD_MODES:
-            known = f"is unknown{nearest(threshold_mode, THRESHOLD_MODES)}"
-            raise UsageError(f"lr_schedule.threshold_mode: '{threshold_mode}' {known}")
-        if total_steps is not None:
-            total_steps = require_whole("lr_schedule.total_steps", total_steps, 1)
-        if step_size is not None:
-            step_size = require_whole("lr_schedule.step_size", step_size, 1)
-        self.name, self.total_steps, self.step_size = name, total_steps, step_size
+        self.name = require_choice("lr_schedule.name", name, SCHEDULES)
+        what = "lr_schedule.threshold_mode"
+        self.threshold_mode = require_choice(what, threshold_mode, THRESHOLD_MODES)
+        self.total_steps = optional_whole("lr_schedule.total_steps", total_steps, 1)
+        self.step_size = optional_whole("lr_schedule.step_size", step_size, 1)
         self.warmup_steps = require_whole("lr_schedule.warmup_steps", warmup_steps)
         self.step_epochs = require_whole("lr_schedule.step_epochs", step_epochs, 1)
         self.patience = require_whole("lr_schedule.patience", patience)
@@ -93,7 +93,6 @@ class LRSchedule:
         self.min_lr = require_number("lr_schedule.min_lr", min_lr)
         self.gamma = require_number("lr_schedule.gamma", gamma, high=1)
         self.threshold = require_number("lr_schedule.threshold", threshold)
-        self.threshold_mode = threshold_mode
         self.div_factor = require_number("lr_schedule.div_factor", div_factor, 1)
         self.final_div_factor = require_number("lr_schedule.final_div_factor", final_div_factor, 1)
         self.pct_start = require_range("lr_schedule.pct_start", pct_start, 0, 1, open_low=True)
@@ -104,13 +103,22 @@ class LRSchedule:
         self._total = total_steps or 1
         self._drop_every = step_size or 1
         self._plateau: ReduceLROnPlateau | None = None
-        self._groups: list[dict[str, Any]] = []
+        if name == "plateau":
+            # Its optimizer stands in for ours: the rate is the share of each group's full rate.
+            self._plateau = ReduceLROnPlateau(
+                torch.optim.SGD([torch.zeros(1)], lr=1.0),
+                mode=self.monitor.mode,  # type: ignore[arg-type]
+                factor=self.factor,
+                patience=self.patience,
+                cooldown=self.cooldown,
+                threshold=self.threshold,
+                threshold_mode=self.threshold_mode,  # type: ignore[arg-type]
+                eps=0.0,
+            )
 
     def attach(self, trainer: Trainer) -> None:
         """Listen to optimizer steps and to the ends of epochs; note each group's full rate."""
-        self._groups = trainer.optimizer.param_groups
-        self._adopt_groups()
-        highest = max(group["initial_lr"] for group in self._groups)
+        highest = self._note_full_rates(trainer)
         if self.min_lr > highest:
             least = f"lr_schedule.min_lr {self.min_lr:g}"
             raise UsageError(f"{least} is above the learning rate {highest:g}")
@@ -125,7 +133,7 @@ class LRSchedule:
     def start(self, trainer: Trainer) -> None:
         """Find the number of steps of the run, and set the rate of its next step."""
         state = trainer.state
-        self._adopt_groups()
+        self._note_full_rates(trainer)
         # Set by the handler that accumulates gradients.
         per_epoch = math.ceil(state.epoch_length / getattr(state, "accumulate_steps", 1))
         self._total = self.total_steps or state.max_epochs * per_epoch
@@ -146,18 +154,13 @@ class LRSchedule:
             return {}
         return {group["name"]: group for group in groups if "name" in group}
 
-    def _adopt_groups(self) -> None:
-        """Note each group's full rate, also of groups that were added since."""
-        for group in self._groups:
-            group.setdefault("initial_lr", float(group["lr"]))
-        if self.name != "plateau":
-            return
-        known = [] if self._plateau is None else self._scales()
-        if len(known) < len(self._groups):
-            former = self._plateau
-            self._plateau = self._reducer([group["initial_lr"] for group in self._groups])
-            if former is not None:
-                self._remember(former.__dict__, known)
+    def _note_full_rates(self, trainer: Trainer) -> float:
+        """Note each group's full rate, of added groups too; returns the highest."""
+        groups = trainer.optimizer.param_groups
+        highest = max(group.setdefault("initial_lr", float(group["lr"])) for group in groups)
+        if self._plateau is not None:  # nothing is reduced where all groups have the lowest rate
+            self._plateau.min_lrs = [min(self.min_lr / highest, 1.0) if highest > 0 else 1.0]
+        return highest
 
     def __call__(self, trainer: Trainer) -> None:
         """Set the rate of the next step."""
@@ -167,14 +170,12 @@ class LRSchedule:
             start = self.warmup_start
             warm = start + (1 - start) * (step + 1) / (self.warmup_steps + 1)
         share, floor, cosine = self._share(step), self.min_lr, self.name == "cosine"
-        scales = self._plateau.optimizer.param_groups if self._plateau is not None else None
-        for index, group in enumerate(trainer.optimizer.param_groups):
+        for group in trainer.optimizer.param_groups:
             full = group["initial_lr"]
             if cosine and floor < full:
                 rate = floor + (full - floor) * share
             else:
-                scale = share if scales is None else scales[index]["lr"]
-                rate = max(full * scale, min(floor, full))
+                rate = max(full * share, min(floor, full))
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * warm)
             else:
@@ -187,18 +188,18 @@ class LRSchedule:
         state.metrics["lr"] = learning_rate(trainer.optimizer)
         for name, group in self._named_groups(trainer).items():
             state.metrics[f"lr/{name}"] = float(group["lr"])
-        value = None if self._plateau is None else self.monitor.read(trainer)
-        if value is None:
+        if self._plateau is None or (value := self.monitor.read(trainer)) is None:
             return
-        assert self._plateau is not None
-        before = self._scales()
+        before = self._share(state.optimizer_step)
         self._plateau.step(value)
-        if self._scales() != before:
+        if self._share(state.optimizer_step) != before:
             self(trainer)
             trainer.log_event("lr_reduced", epoch=state.epoch, lr=learning_rate(trainer.optimizer))
 
     def _share(self, step: int) -> float:
-        """The share of the full rate after so many steps; of a plateau each group has its own."""
+        """The share of the full rate after so many steps."""
+        if self._plateau is not None:
+            return float(self._plateau.optimizer.param_groups[0]["lr"])
         if self.name == "step":
             return float(self.gamma ** (step // self._drop_every))
         if self.name == "cosine":
@@ -215,50 +216,21 @@ class LRSchedule:
             return _anneal(1.0, low / self.final_div_factor, fallen)
         return 1.0
 
-    def _reducer(self, full_rates: list[float]) -> ReduceLROnPlateau:
-        """Torch's scheduler over stand-in groups, whose rates are each group's scale."""
-        stand_ins = [{"params": [torch.zeros(1)], "lr": 1.0} for _ in full_rates]
-        return ReduceLROnPlateau(
-            torch.optim.SGD(stand_ins),
-            mode=self.monitor.mode,  # type: ignore[arg-type]
-            factor=self.factor,
-            patience=self.patience,
-            cooldown=self.cooldown,
-            threshold=self.threshold,
-            threshold_mode=self.threshold_mode,  # type: ignore[arg-type]
-            min_lr=[min(self.min_lr / full, 1.0) if full > 0 else 1.0 for full in full_rates],
-            eps=0.0,
-        )
-
-    def _scales(self) -> list[float]:
-        assert self._plateau is not None
-        return [float(group["lr"]) for group in self._plateau.optimizer.param_groups]
-
     def state_dict(self) -> dict[str, Any]:
         """The plateau's memory; the rest follows from the trainer's count of steps."""
-        self._adopt_groups()
         if self._plateau is None:
             return {"name": self.name}
         memory = {key: getattr(self._plateau, key) for key in PLATEAU_MEMORY}
-        return {"name": self.name, "scales": self._scales(), **memory}
+        return {"name": self.name, "share": self._share(0), **memory}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue; ValueError if the state is another schedule's."""
         if state_dict["name"] != self.name:
             raise ValueError(f"the run had '{state_dict['name']}', now it has '{self.name}'")
-        self._adopt_groups()
         if self._plateau is not None:
-            saved, now = len(state_dict["scales"]), len(self._groups)
-            if saved != now:
-                raise ValueError(f"{saved} parameter groups saved, {now} now")
-            self._remember(state_dict, state_dict["scales"])
-
-    def _remember(self, memory: Mapping[str, Any], scales: Sequence[float]) -> None:
-        assert self._plateau is not None
-        for key in PLATEAU_MEMORY:
-            setattr(self._plateau, key, memory[key])
-        for group, scale in zip(self._plateau.optimizer.param_groups, scales, strict=False):
-            group["lr"] = scale
+            self._plateau.optimizer.param_groups[0]["lr"] = state_dict["share"]
+            for key in PLATEAU_MEMORY:
+                setattr(self._plateau, key, state_dict[key])
 
 
 def _anneal(start: float, end: float, done: float) -> float:

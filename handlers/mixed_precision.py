@@ -11,8 +11,8 @@ from ignite.engine import Events
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_range, require_whole
+from datasets.errors import UsageError
+from datasets.specs import require_choice, require_range, require_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase
 from engine.optim import LeftOutSteps
@@ -72,10 +72,7 @@ class MixedPrecision(Precision):
         init_scale: float = INIT_SCALE,
         growth_interval: int = GROWTH_INTERVAL,
     ) -> None:
-        if precision not in PRECISIONS:
-            choices = nearest(precision, PRECISIONS)
-            raise UsageError(f"mixed_precision.precision: '{precision}' is unknown{choices}")
-        self.precision = precision
+        self.precision = require_choice("mixed_precision.precision", precision, PRECISIONS)
         what = "mixed_precision.init_scale"
         self.init_scale = require_range(what, init_scale, 0, math.inf, open_low=True)
         self.growth_interval = require_whole("mixed_precision.growth_interval", growth_interval, 1)

@@ -7,8 +7,8 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from datasets.errors import UsageError, nearest
-from datasets.specs import require_whole
+from datasets.errors import UsageError
+from datasets.specs import optional_whole, require_choice, require_number
 from engine.checkpointing import FiniteCheck, Snapshot, broken_weight
 from engine.distributed import all_reduce_max, is_sharded, require_unsharded
 from engine.events import Phase, TrainEvents
@@ -56,18 +56,12 @@ class NaNGuard:
         lr_factor: float = 0.5,
         check_every: int | None = None,
     ) -> None:
-        if policy not in POLICIES:
-            raise UsageError(f"nan_guard.policy: '{policy}' is unknown{nearest(policy, POLICIES)}")
-        if max_skips is not None:
-            max_skips = require_whole("nan_guard.max_skips", max_skips, 0)
-        number = isinstance(lr_factor, (int, float)) and not isinstance(lr_factor, bool)
-        if not number or not 0 < lr_factor <= 1:
-            expected = "a number above 0, at most 1"
-            raise UsageError(f"nan_guard.lr_factor must be {expected}, not {lr_factor!r}")
-        if check_every is not None:
-            check_every = require_whole("nan_guard.check_every", check_every, 1)
-        self.policy, self.max_skips, self.lr_factor = policy, max_skips, float(lr_factor)
-        self.check_every = check_every
+        self.policy = require_choice("nan_guard.policy", policy, POLICIES)
+        self.max_skips = optional_whole("nan_guard.max_skips", max_skips)
+        self.lr_factor = require_number("nan_guard.lr_factor", lr_factor, high=1)
+        if not self.lr_factor:
+            raise UsageError("nan_guard.lr_factor must be above 0")
+        self.check_every = optional_whole("nan_guard.check_every", check_every, 1)
         self._skipped = 0  # in this epoch
         self._in_a_row = 0
         self._judged = 0  # on the device

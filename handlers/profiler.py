@@ -8,7 +8,7 @@ from typing import Any
 from ignite.engine import Events
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import replaced, write_whole
 from datasets.specs import require_whole
 from engine.events import Phase, TrainEvents
@@ -54,7 +54,6 @@ class Profiler(SavedAttributes):
         self._folder = folder
         self._trainer: Trainer
         self._done = False
-        self._steps = 0
         self._profile: profile | None = None
         self._part = ExitStack()  # of the running part
         self._attached: list[tuple[Any, Callable[..., Any]]] = []
@@ -68,25 +67,31 @@ class Profiler(SavedAttributes):
         trainer.add_event_handler(Events.COMPLETED, self.close, phase=Phase.USER)
 
     def start(self, trainer: Trainer) -> None:
-        """Start to count steps, unless the profile was written already."""
+        """Begin the profile, unless it was written already."""
         if self._done or trainer.should_terminate:
             return
-        self._steps = 0
+        activities = [ProfilerActivity.CPU]
+        if trainer.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        self._profile = profile(
+            activities=activities,
+            schedule=schedule(wait=self.wait, warmup=self.warmup, active=self.active, repeat=1),
+            on_trace_ready=self._write,
+            # There is one cycle only; some versions of torch warn unless its events are kept.
+            acc_events=True,
+        )
+        self._profile.start()
         self._listen(Events.ITERATION_COMPLETED, self, Phase.RECORD)
-        if self.wait == 0:
-            self._begin()
+        for event, (name, phase) in PARTS.items():
+            self._listen(event, self._part_begins(name), phase)
 
     def __call__(self, trainer: Trainer) -> None:
-        """Count an optimizer step; start and end the profile where due."""
+        """Tell the profile of an optimizer step; end it where due."""
         self._part.close()
-        if not trainer.state.sync_gradients:
+        if self._profile is None or not trainer.state.sync_gradients:
             return
-        self._steps += 1
-        if self._profile is not None:
-            self._profile.step()
-        if self._steps == self.wait:
-            self._begin()
-        elif self._steps == self.wait + self.warmup + self.active:
+        self._profile.step()
+        if self._profile.step_num == self.wait + self.warmup + self.active:
             self._done = True
             self.close()
 
@@ -99,21 +104,6 @@ class Profiler(SavedAttributes):
         running, self._profile = self._profile, None
         if running is not None:
             running.stop()
-
-    def _begin(self) -> None:
-        activities = [ProfilerActivity.CPU]
-        if self._trainer.device.type == "cuda":
-            activities.append(ProfilerActivity.CUDA)
-        self._profile = profile(
-            activities=activities,
-            schedule=schedule(wait=0, warmup=self.warmup, active=self.active, repeat=1),
-            on_trace_ready=self._write,
-            # There is one cycle only; some versions of torch warn unless its events are kept.
-            acc_events=True,
-        )
-        self._profile.start()
-        for event, (name, phase) in PARTS.items():
-            self._listen(event, self._part_begins(name), phase)
 
     def _listen(self, event: Any, handler: Callable[..., Any], phase: Phase) -> None:
         self._trainer.add_event_handler(event, handler, phase=phase)
@@ -131,13 +121,11 @@ class Profiler(SavedAttributes):
         on_gpu = self._trainer.device.type == "cuda"
         by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
         table = finished.key_averages().table(sort_by=by, row_limit=TABLE_ROWS)
-        try:
+        with file_errors(f"cannot write a profile to {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             with replaced(folder / TRACE_NAME, durable=False) as part:
                 finished.export_chrome_trace(str(part))
             write_whole(table.encode(), folder, TABLE_NAME, durable=False)
-        except OSError as error:
-            raise UsageError(f"cannot write a profile to {folder}: {error.strerror}") from error
         self._trainer.log_event(
             "profile_written",
             trace=str(folder / TRACE_NAME),

@@ -83,7 +83,7 @@ class Progress:
             return
         shown = self.metrics
         if shown is None:
-            shown = tuple(dict.fromkeys((*LOSSES, *trainer.monitored_metrics)))
+            shown = tuple(dict.fromkeys((*LOSSES, *(name for _, name in trainer.monitors))))
         parts = [
             _epoch_of(state),
             *(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Events
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.events import Phase, TrainEvents
 from engine.metrics import Monitor
@@ -79,11 +79,8 @@ class RunLog:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         row = as_json({"event": event, "time": now, **fields})
         self._settle()
-        try:
-            with open(self.path, "ab") as file:
-                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-        except OSError as error:
-            raise UsageError(f"cannot write the log {self.path}: {error.strerror}") from error
+        with file_errors(f"cannot write the log {self.path}"), open(self.path, "ab") as file:
+            file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         if event in TABLED and self._tabled is not None:
             self._tabled.append(row)
         short_epoch = event == "epoch" and time.perf_counter() - self._tables_at < LAG_S
@@ -177,13 +174,11 @@ class RunLog:
             self.write("notice", message=message)
         elif begin < end:
             discarded = self.path.with_name(f"{self.path.stem}.discarded{self.path.suffix}")
-            try:
+            with file_errors(f"cannot write {discarded}"):
                 content = self.path.read_bytes()
                 with open(discarded, "ab") as file:
                     file.write(content[begin:end])
                 write_whole(content[:begin] + content[end:], self.path.parent, self.path.name)
-            except OSError as error:
-                raise UsageError(f"cannot write {discarded}: {error.strerror}") from error
             self._tabled = None
             self.write_tables()
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from datasets.errors import UsageError
 from datasets.specs import require_whole
-from engine.distributed import gather, is_main_process, joint_norm, world_size
+from engine.distributed import gather, is_main_process, joint_norm, map_tensors, world_size
 from engine.events import Phase, TrainEvents
 from engine.metrics import TOTAL, makes, terms_of
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 
 # Most steps held on the device, each with a scalar per loss term.
@@ -23,7 +24,7 @@ HELD_STEPS = 500
 Losses = Mapping[str, tuple[float | Tensor, Tensor]]
 
 
-class StepLog:
+class StepLog(SavedAttributes):
     """Announces ``step`` with the loss terms, learning rate and gradient norm of optimizer steps.
 
     Each of ``every`` so many steps is announced, 0 for none. The loss terms are means over the
@@ -38,6 +39,7 @@ class StepLog:
 
     # After clipping, before metrics, logs and checkpoints.
     phase = Phase.UPDATE
+    saved = ("_rows",)
     of_each_process = True
     # Older checkpoints lack it.
     state_may_be_missing = True
@@ -132,12 +134,12 @@ class StepLog:
     def state_dict(self) -> dict[str, Any]:
         """The steps that are not announced yet."""
         self._read()
-        return {"rows": list(self._rows)}
+        return super().state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue with the steps that were not announced."""
         self.reset()
-        self._rows = list(state_dict["rows"])
+        super().load_state_dict(state_dict)
 
     def reset(self) -> None:
         """Forget all steps that are held."""
@@ -146,27 +148,16 @@ class StepLog:
     def _read(self) -> None:
         """Read all held values from the device at once."""
         held, self._held = self._held, []
+        verdicts = [step.pop("verdicts") for step in held]
         tensors: list[Tensor] = []
-        for step in held:
-            parts = [step["lr"], step["gradient_norm"]]
-            parts += [part for own in step["losses"] for pair in own.values() for part in pair]
-            tensors += [part for part in parts if isinstance(part, Tensor)]
-        device = self._trainer.device
-        together = [tensor.detach().to(device) for tensor in tensors]
+        map_tensors(held, tensors.append)
+        together = [tensor.detach().to(self._trainer.device) for tensor in tensors]
         numbers = iter(torch.stack(together).tolist() if together else [])
-
-        def read(value: Any) -> Any:
-            return next(numbers) if isinstance(value, Tensor) else value
-
-        for step in held:
+        rows = map_tensors(held, lambda _: next(numbers))
+        for row, flags in zip(rows, verdicts, strict=True):
             # The flags are computed before the values read above.
-            left_out = [bool(verdict) for verdict in step.pop("verdicts")]
-            step["optimizer_step"] -= sum(left_out)
-            row = {**step, "lr": read(step["lr"]), "gradient_norm": read(step["gradient_norm"])}
-            row["losses"] = [
-                {name: [read(part) for part in pair] for name, pair in of_one.items()}
-                for of_one in step["losses"]
-            ]
+            left_out = [bool(flag) for flag in flags]
+            row["optimizer_step"] -= sum(left_out)
             if left_out[-1:] != [True] and row["optimizer_step"] % self.every == 0:
                 self._rows.append(row)
 

@@ -1,13 +1,10 @@
 """An average of the weights at the ends of epochs."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from ignite.engine import Events
 from torch import nn
 
-from datasets.specs import require_whole
+from datasets.specs import optional_whole, require_whole
 from engine.checkpointing import broken_weight, preserve_rng_state
 from engine.distributed import require_unsharded, sum_, world_size
 from engine.eval_mode import eval_mode, swapped_weights
@@ -35,14 +32,13 @@ class SWA(WeightAverage):
     """
 
     phase = Phase.UPDATE
+    saved = ("averaged", "_average", "_statistics")
 
     def __init__(
         self, start_epoch: int | None = None, every_epochs: int = 1, update_norms: bool = True
     ) -> None:
         super().__init__()
-        if start_epoch is not None:
-            start_epoch = require_whole("swa.start_epoch", start_epoch, 1)
-        self.start_epoch = start_epoch
+        self.start_epoch = optional_whole("swa.start_epoch", start_epoch, 1)
         self.every_epochs = require_whole("swa.every_epochs", every_epochs, 1)
         self.update_norms = update_norms
         self.averaged = 0
@@ -50,7 +46,7 @@ class SWA(WeightAverage):
     def attach(self, trainer: Trainer) -> None:
         """Listen to the ends of epochs; the average is saved with every checkpoint."""
         require_unsharded(trainer.model, "swa")
-        self._follow(trainer.model)
+        self._follow(trainer)
         trainer.register_state("swa", self)
         trainer.add_event_handler(Events.STARTED, self.tell_if_never_due)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
@@ -80,10 +76,11 @@ class SWA(WeightAverage):
             return
         self.averaged += 1
         if self.averaged == 1:
-            torch._foreach_copy_(self._average, self._live)
+            self._begin_at_weights()
             trainer.log_event("swa_started", epoch=epoch)
         else:
-            torch._foreach_lerp_(self._average, self._live, 1.0 / self.averaged)
+            average, live = list(self._average.values()), list(self._live.values())
+            torch._foreach_lerp_(average, live, 1.0 / self.averaged)
         if self.update_norms:
             self._update_norms(trainer)
 
@@ -98,7 +95,7 @@ class SWA(WeightAverage):
         if hasattr(trainer.data_sampler, "resume_at"):  # it may have begun in the middle
             trainer.data_sampler.resume_at(trainer.state.epoch, 0)
         try:
-            averaged = swapped_weights(self._model, self._live, self._average)
+            averaged = swapped_weights(self._model, self._live.values(), self._average.values())
             with eval_mode(self._model), preserve_rng_state(), averaged:
                 for norm in norms.values():
                     norm.reset_running_stats()
@@ -108,32 +105,14 @@ class SWA(WeightAverage):
                     batch = batch.to(trainer.device, non_blocking=True)
                     with trainer.precision.autocast():
                         call_model(self._model, batch)
-                self._buffers = {
+                self._statistics = {
                     f"{name}.{buffer}": value.clone()
                     for name, norm in norms.items()
                     for buffer, value in norm.named_buffers()
                 }
-                for value in self._buffers.values():
+                for value in self._statistics.values():
                     if value.is_floating_point():
                         sum_(value).div_(world_size())
         finally:
             for norm, momentum in momenta.items():
                 norm.momentum = momentum
-
-    def _has_average(self) -> bool:
-        return self.averaged > 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The average by parameter, its number of epochs, and the norms' statistics for it."""
-        average, statistics = self._named_average(), dict(self._buffers)
-        return {"averaged": self.averaged, "average": average, "statistics": statistics}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue a saved average; ValueError if it is another model's."""
-        buffers, statistics = dict(self._model.named_buffers()), state_dict["statistics"]
-        if unknown := sorted(statistics.keys() - buffers.keys()):
-            raise ValueError(f"the model has no tensor {unknown[0]}")
-        if state_dict["averaged"]:
-            self._load_average(state_dict["average"])
-        self._buffers = {n: value.to(buffers[n].device) for n, value in statistics.items()}
-        self.averaged = state_dict["averaged"]

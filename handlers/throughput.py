@@ -9,13 +9,14 @@ from ignite.engine import Events
 
 from engine.distributed import gather
 from engine.events import Phase, in_phase
+from engine.protocols import SavedAttributes
 from engine.trainer import Trainer
 
 SAMPLES, WAIT, STEP = "time/samples_per_second", "time/data_wait", "time/step_ms"
 MS_PER_S = 1000.0
 
 
-class Throughput:
+class Throughput(SavedAttributes):
     """Measures the speed of each epoch's training, without validation.
 
     At an epoch's end ``state.metrics`` holds
@@ -30,12 +31,12 @@ class Throughput:
     """
 
     phase = Phase.RECORD
+    saved = ("_seconds", "_waited", "_samples", "_steps")
 
     def __init__(self) -> None:
-        self._began = self._ended = self._asked = 0.0  # this process's part of the epoch
-        self._before = self._waited_before = 0.0  # of the parts before
-        self._waited = 0.0
+        self._seconds = self._waited = 0.0
         self._samples = self._steps = 0
+        self._ended = self._asked = 0.0  # when the last batch was done, and the next requested
         self._gpu: GpuClock | None = None
 
     def attach(self, trainer: Trainer) -> None:
@@ -51,11 +52,10 @@ class Throughput:
 
     def start_epoch(self, trainer: Trainer) -> None:
         """Start the epoch's clocks."""
-        self._before += self._ended - self._began
-        self._waited_before += self._waited_here()
-        self._began = self._ended = time.perf_counter()
-        self._waited = 0.0
+        self._waited = self._all_waited()
+        self._ended = time.perf_counter()
         self._gpu = GpuClock(trainer.device) if trainer.device.type == "cuda" else None
+        self._before = self._seconds  # of the parts before
 
     def ask(self) -> None:
         """Note the time of the request for a batch."""
@@ -66,13 +66,15 @@ class Throughput:
     @in_phase(Phase.PREPARE)
     def receive(self) -> None:
         """Add the time until the batch was there."""
-        self._waited += time.perf_counter() - self._asked
-        if self._gpu is not None:
+        if self._gpu is None:
+            self._waited += time.perf_counter() - self._asked
+        else:
             self._gpu.waits.append((self._gpu.asked, self._gpu.now()))
 
     def __call__(self, trainer: Trainer) -> None:
         """Count a batch."""
-        self._ended = time.perf_counter()
+        before, self._ended = self._ended, time.perf_counter()
+        self._seconds += self._ended - before
         self._samples += len(trainer.state.batch.sample_id)
         self._steps += trainer.state.sync_gradients
 
@@ -89,37 +91,27 @@ class Throughput:
         metrics = trainer.state.metrics
         for name in (SAMPLES, WAIT, STEP):
             metrics.pop(name, None)
-        behind = 0.0 if self._gpu is None else self._gpu.seconds()
-        seconds = self._before + max(self._ended - self._began, behind)
-        ranks = gather((self._samples, seconds))
+        behind = 0.0 if self._gpu is None else self._before + self._gpu.seconds()
+        ranks = gather((self._samples, max(self._seconds, behind)))
         samples, seconds = sum(each[0] for each in ranks), max(each[1] for each in ranks)
         if self._steps and seconds > 0:
             metrics[SAMPLES] = samples / seconds
-            metrics[WAIT] = (self._waited_before + self._waited_here()) / seconds
+            metrics[WAIT] = self._all_waited() / seconds
             metrics[STEP] = MS_PER_S * seconds / self._steps
-        self._before = self._waited_before = self._waited = 0.0
+        self._seconds = self._waited = 0.0
         self._samples = self._steps = 0
-        self._began = self._ended
         self._gpu = None
 
-    def _waited_here(self) -> float:
-        return self._waited if self._gpu is None else self._gpu.waited()
+    def _all_waited(self) -> float:
+        return self._waited + (0.0 if self._gpu is None else self._gpu.waited())
 
     def state_dict(self) -> dict[str, Any]:
         """The counts of an unfinished epoch."""
-        return {
-            "seconds": self._before + self._ended - self._began,
-            "waited": self._waited_before + self._waited_here(),
-            "samples": self._samples,
-            "steps": self._steps,
-        }
+        return {**super().state_dict(), "waited": self._all_waited()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue an unfinished epoch."""
-        self._before, self._waited_before = state_dict["seconds"], state_dict["waited"]
-        self._samples, self._steps = state_dict["samples"], state_dict["steps"]
-        self._began = self._ended = time.perf_counter()
-        self._waited = 0.0
+        super().load_state_dict(state_dict)
         self._gpu = None
 
 

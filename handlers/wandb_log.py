@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError, nearest, one_line
+from datasets.errors import UsageError, one_line
+from datasets.specs import require_choice
 from engine.reporting import ExternalLogger, epoch_values
 from engine.trainer import Trainer
 
@@ -35,11 +36,10 @@ class WandB(ExternalLogger):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(name, config)
-        if mode is not None and mode not in MODES:
-            raise UsageError(f"wandb.mode: '{mode}' is unknown{nearest(mode, MODES)}")
+        self.mode = None if mode is None else require_choice("wandb.mode", mode, MODES)
         if isinstance(tags, str):
             raise UsageError(f"wandb.tags must be a list of names, not '{tags}'")
-        self.project, self.mode, self.entity, self.tags = project, mode, entity, list(tags)
+        self.project, self.entity, self.tags = project, entity, list(tags)
         self.folder = None if folder is None else Path(folder)
 
     def attach(self, trainer: Trainer) -> None:

@@ -17,17 +17,28 @@ MODELS = {
     "tft": "models.tft_models.TFTMultimodal",
     "attention": "models.attention_models.AttentionMultimodal",
     "late_fusion": "models.baseline_models.LateFusion",
+    "pca_mlp": "models.pca_mlp.PCAMLP",
     "spectra_only": "models.baseline_models.SpectraOnly",
     "spectra_cnn": "models.baseline_models.SpectraCNN",
     "mean_linear": "models.baseline_models.MeanLinear",
     "tabular_only": "models.baseline_models.TabularOnly",
     "tabular_transformer": "models.tabular_encoder.FTTransformer",
 }
-UNNAMED = ("models.attention_models.EnhancedAttentionMultimodal",)
+FURTHER = (
+    "models.attention_models.EnhancedAttentionMultimodal",
+    "models.combination.Members",
+    "models.combination.TrainingSet",
+    "models.combination.Weighted",
+    "models.combination.fit_before_training",
+    "models.combination.is_fitted_before",
+    "models.ensemble.ClassicalMember",
+    "models.ensemble.Ensemble",
+    "models.linear_path.LinearPath",
+)
 
 
 def __getattr__(name: str) -> Any:
-    for path in (*MODELS.values(), *UNNAMED):
+    for path in (*MODELS.values(), *FURTHER):
         module, _, found = path.rpartition(".")
         if found == name:
             return getattr(importlib.import_module(module), name)

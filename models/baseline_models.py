@@ -15,6 +15,7 @@ from models.spectra_encoder import (
     SpectraClassifier,
     SpectraTFTEncoder,
     keywords_of,
+    mean_scan,
 )
 from models.tabular_encoder import FTTransformer, TabularStaticEncoder
 
@@ -142,8 +143,7 @@ class MeanLinear(nn.Module):
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None) -> Outputs:
         """``logits`` of the mean scan, and that as ``embedding`` and ``spec_embedding`` [B, L]."""
         check_spec_len(spectra, self.spec_len)
-        real = spectra.masked_fill(~mask[..., None], 0.0)
-        mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        mean = mean_scan(spectra, mask)
         return {"logits": self.head(mean), "embedding": mean, "spec_embedding": mean}
 
 

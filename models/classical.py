@@ -72,6 +72,23 @@ class PLSScores(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return x @ self.coef_.T + self.intercept_
 
 
+def scaled_rotation(pca: PCA) -> np.ndarray:
+    """What centred columns are multiplied by, [components, F]."""
+    rotation: np.ndarray = pca.components_
+    if pca.whiten:
+        # As PCA itself bounds it.
+        scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(np.float64).eps)
+        rotation = rotation / scale[:, None]
+    return rotation
+
+
+def whitening(x: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation [k, F] and origin [k] of ``x @ rotation.T - origin``, whitened components."""
+    pca = PCA(max(1, min(components, *x.shape)), whiten=True, random_state=seed).fit(x)
+    rotation = scaled_rotation(pca)
+    return rotation, rotation @ pca.mean_
+
+
 def without_rotation(pca: PCA, model: Any) -> Any:
     """The same linear model of the columns before a PCA, which is by far the larger of the two."""
     if isinstance(model, PLSRegression):
@@ -84,11 +101,7 @@ def without_rotation(pca: PCA, model: Any) -> Any:
         inner = model[0]
     elif isinstance(model, CalibratedClassifierCV):
         inner = model.calibrated_classifiers_[0].estimator
-    rotation = pca.components_
-    if pca.whiten:
-        # As PCA itself bounds it.
-        scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(np.float64).eps)
-        rotation = rotation / scale[:, None]
+    rotation = scaled_rotation(pca)
     inner.coef_ = inner.coef_ @ rotation
     inner.intercept_ = inner.intercept_ - inner.coef_ @ pca.mean_
     inner.n_features_in_ = pca.n_features_in_
@@ -139,11 +152,52 @@ REGRESSORS = {
 }
 
 
+class LinearForm(NamedTuple):
+    """A linear model of columns [N, F], scaled and bounded before.
+
+    ``weight`` is [C, F] and ``intercept`` [C], of two classes of opposite signs; ``center`` and
+    ``spread`` are of each column.
+    """
+
+    weight: np.ndarray
+    intercept: np.ndarray
+    center: np.ndarray
+    spread: np.ndarray
+    bound: float
+
+    @classmethod
+    def of(cls, fitted: Pipeline) -> LinearForm:
+        """Of a fitted pipeline of a :class:`FlooredScaler`, or none, and a linear model."""
+        model = fitted[-1]
+        weight = np.atleast_2d(model.coef_)
+        intercept = np.broadcast_to(model.intercept_, len(weight))
+        if isinstance(model, LogisticRegression) and len(weight) == 1:
+            halves = np.array([-0.5, 0.5])
+            weight, intercept = halves[:, None] * weight, halves * intercept
+        if isinstance(fitted[0], FlooredScaler):
+            return cls(weight, intercept, fitted[0].mean_, fitted[0].scale_, CLIP)
+        width = weight.shape[1]
+        return cls(weight, intercept, np.zeros(width), np.ones(width), np.inf)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Logits or values, [N, C]."""
+        scaled = np.clip((x - self.center) / self.spread, -self.bound, self.bound)
+        return scaled @ self.weight.T + self.intercept
+
+
 def fit_model(
     name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
 ) -> ClassicalModel:
     """A fitted :class:`ClassicalModel`; a function, so that another process can call it."""
     return ClassicalModel(name, task, seed).fit(x, y, groups)
+
+
+def base_logits(y: np.ndarray, task: str) -> np.ndarray:
+    """Logits of the frequencies of classes [N], or mean values of [N, T]; [C]."""
+    if task == "regression":
+        return y.mean(axis=0, dtype=np.float64)
+    logs = np.log(np.bincount(y) / len(y) + SMALLEST)
+    return logs - logs.mean()
 
 
 class ClassicalModel:
@@ -181,15 +235,42 @@ class ClassicalModel:
         ]
         return np.stack(columns, axis=1)
 
-    def _fitted(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> Any:
-        """A fitted pipeline, with what a grid chose in its place; or a constant probability."""
+    def cross_fit(
+        self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+    ) -> tuple[np.ndarray, LinearForm]:
+        """Fit a linear model; each sample's logits [N, C] by models of other groups, and its form.
+
+        Those models have the penalty that the grid chose on all samples. A sample that is in no
+        inner fold has the base rate's logits, or the mean value. ``y`` are classes or values.
+        """
+        self.fit(x, y, groups)
+        (whole,) = self.estimators
+        logits = np.tile(base_logits(y, self.task), (len(x), 1))
+        names = np.asarray(groups, dtype=str)
+        for train, test in self._inner_splits(x, y, groups):
+            chosen = {key: whole[-1].get_params()[key] for key in self.recipe.grid}
+            part = self._fitted(x[train], y[train], names[train], chosen)
+            logits[test] = LinearForm.of(part)(x[test])
+        return logits, LinearForm.of(whole)
+
+    def _fitted(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        groups: Sequence[str],
+        chosen: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A fitted pipeline, with what a grid chose in its place; or a constant probability.
+
+        ``chosen`` are parameters in place of a grid's.
+        """
         if self.task != "regression" and len(np.unique(y)) < 2:
             return float(y[0])
         recipe = self.recipe
         if y.shape[1:] == (1,) and not isinstance(recipe.model, MultiOutputRegressor):
             y = y[:, 0]
-        splits = self._inner_splits(x, y, groups)
-        model = clone(recipe.model)
+        splits = [] if chosen else self._inner_splits(x, y, groups)
+        model = clone(recipe.model).set_params(**(chosen or {}))
         if "random_state" in model.get_params():
             model.set_params(random_state=self.seed)
         if isinstance(model, LinearSVC):

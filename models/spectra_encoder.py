@@ -101,6 +101,12 @@ def _put_back(results: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
     return whole.index_copy(0, rows, results)[:-1].unflatten(0, mask.shape)
 
 
+def mean_scan(spectra: Tensor, mask: Tensor) -> Tensor:
+    """The mean of each sample's real scans, [B, L]; padded ones may hold anything."""
+    real = spectra.masked_fill(~mask[..., None], 0.0)
+    return real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
 class ScanEncoder(nn.Module):
     """Base of encoders of scans: tokens along the axis, and from them one vector a scan.
 

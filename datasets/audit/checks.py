@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,17 +43,14 @@ OF_SCANS = [check for check in CHECKS if check.__module__ == scans.__name__]
 def audit(
     cohort: Cohort,
     split: np.ndarray | None = None,
-    label: str | Sequence[str] | None = None,
-    group: str | None = None,
     max_scans: int | None = None,
 ) -> list[Finding]:
     """Look for what would make a model's figures look better than they are; the gravest first.
 
-    ``split`` is that of each sample, str [N], None to skip its checks; ``label`` and ``group`` are
-    what :meth:`datasets.cohort.Cohort.read` was given. About ``max_scans`` scans, of samples drawn
-    at random, are looked at, None for all; a note says so where some are left out.
+    ``split`` is that of each sample, str [N], None to skip its checks. About ``max_scans`` scans,
+    of samples drawn at random, are looked at, None for all; a note says so where some are left out.
     """
-    context = AuditContext(cohort, split, label, group, max_scans)
+    context = AuditContext(cohort, split, max_scans)
     checks = [check for check in CHECKS if cohort.has_spectra or check not in OF_SCANS]
     findings = [finding for check in checks for finding in check(context)]
     there = sum(map(len, cohort.scan_rows))

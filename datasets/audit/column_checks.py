@@ -109,18 +109,18 @@ def _spanning(names: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 def check_spelling(context: AuditContext) -> Iterator[Finding]:
     """Groups, labels, samples and categories that differ by spelling only."""
-    cohort, roles, split = context.cohort, context.roles, context.split
+    cohort, split = context.cohort, context.split
     # Name of the finding, what is spelled so, its spellings.
     named: list[tuple[str, Message, Iterable[object]]] = []
-    if roles.group != SAMPLE_ID:
+    if cohort.group != SAMPLE_ID:
         named.append(("group", Message("groups"), cohort.groups))
     named.append(("sample_id", Message("samples"), cohort.sample_ids))
     if cohort.task in ("binary", "multiclass"):
         left_out = [name for name in cohort.excluded if name != MISSING_LABEL]
-        labels = [*cohort.samples[roles.label[0]], *left_out]
+        labels = [*cohort.samples[cohort.label[0]], *left_out]
         named.append(("label", Message("labels"), labels))
     for column in dict.fromkeys([*cohort.categorical, *context.batches]):
-        if column != roles.group and column not in cohort.numeric:
+        if column != cohort.group and column not in cohort.numeric:
             spelled = cohort.samples[column].dropna()
             named.append((column, Message("values of {}", column), spelled))
     for name, what, values in named:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pandas as pd
 
 from datasets.audit.scan_measures import ScanMeasures, measure_scans
 from datasets.audit.small_model import Examiner, Prediction, make_contrasts, strongest
-from datasets.cohort import SAMPLE_ID, Roles
+from datasets.cohort import SAMPLE_ID
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -89,19 +88,11 @@ class AuditContext:
     when samples were measured, perhaps the group's; ``contrasts`` what could be given away.
     """
 
-    def __init__(
-        self,
-        cohort: Cohort,
-        split: np.ndarray | None,
-        label: str | Sequence[str] | None,
-        group: str | None,
-        max_scans: int | None,
-    ) -> None:
+    def __init__(self, cohort: Cohort, split: np.ndarray | None, max_scans: int | None) -> None:
         self.cohort, self.split, self.max_scans = cohort, split, max_scans
-        self.roles = Roles.choose(cohort.root, label, group, cohort.numeric, cohort.categorical)
-        apart = {SAMPLE_ID, self.roles.group, *self.roles.label}
+        apart = {SAMPLE_ID, cohort.group, *cohort.label}
         self.columns = [column for column in cohort.samples.columns if column not in apart]
-        self.batches = [column for column in (*self.columns, self.roles.group) if is_batch(column)]
+        self.batches = [column for column in (*self.columns, cohort.group) if is_batch(column)]
         self.contrasts = make_contrasts(cohort)
         looks = LOOKS_A_COLUMN * (len(self.columns) + 1) + OTHER_LOOKS
         looks += LOOKS_AN_ORDER * (len(self.batches) + 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import scale
 
 from datasets.audit.context import AuditContext
 from datasets.audit.findings import Finding, counted
@@ -147,10 +148,7 @@ def _check_spectra(context: AuditContext, labels: np.ndarray) -> Iterator[Findin
     if len(chosen) < FEWEST_COMPARED or len(np.unique(labels)) < 2:
         return
     means = np.stack([cohort.spectra[cohort.scan_rows[i]].mean(axis=0) for i in chosen])
-    means = means.astype(np.float64)
-    means -= means.mean(axis=1, keepdims=True)
-    spread = means.std(axis=1, keepdims=True)
-    means /= np.where(spread > 0, spread, 1.0)
+    means = scale(means.astype(np.float64), axis=1)
     last = max(FIRST_FAR + 10, int(len(chosen) * LAST_FAR))
     order = NearestNeighbors(n_neighbors=last).fit(means).kneighbors(return_distance=False)
     agree = labels[order] == labels[:, None]

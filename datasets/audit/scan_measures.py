@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from sklearn.preprocessing import normalize
 
 from datasets.scans import iterate_chunks
 
@@ -108,7 +109,7 @@ def scale(scans: np.ndarray) -> np.ndarray:
     """Comparable scans: background off, square root, length 1; float32 [m, L]."""
     background = np.quantile(scans, BACKGROUND_QUANTILE, axis=1, keepdims=True)
     above = scans - background.astype(np.float32)
-    return _unit(np.sign(above) * np.sqrt(np.abs(above)))
+    return normalize(np.sign(above) * np.sqrt(np.abs(above)))
 
 
 def find_details(scaled: np.ndarray, regions: list[Region]) -> np.ndarray:
@@ -120,13 +121,8 @@ def find_details(scaled: np.ndarray, regions: list[Region]) -> np.ndarray:
     found = np.empty_like(scaled)
     for region in regions:
         here = scaled[:, region.points]
-        found[:, region.points] = _unit(here - (here @ region.common) @ region.common.T)
-    return _unit(found)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+        found[:, region.points] = normalize(here - (here @ region.common) @ region.common.T)
+    return normalize(found)
 
 
 def _make_regions(mean: np.ndarray) -> list[Region]:

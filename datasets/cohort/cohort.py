@@ -9,8 +9,7 @@ spectra nor axis: each of its samples counts as one scan of no points.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from datasets.cohort.targets import (
 from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
-from datasets.scans import CHUNK_BYTES, iterate_chunks
+from datasets.scans import iterate_chunks
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.
@@ -63,7 +62,8 @@ class Cohort:
     class number; for several labels or values to regress their columns. `targets` are class
     numbers, int64 [N]; labels (0 or 1), int64 [N, T]; or values in the columns' units, float64 [N,
     T]. `excluded` counts the samples of left-out labels, "(missing)" among them; `missing` the
-    texts in the cells of samples without a target.
+    texts in the cells of samples without a target. `label`, `group`, `numeric` and `categorical`
+    are names of columns.
     """
 
     root: Path
@@ -76,6 +76,8 @@ class Cohort:
     targets: np.ndarray
     groups: np.ndarray
     sample_ids: list[str]
+    label: list[str]
+    group: str
     numeric: list[str]
     categorical: list[str]
     excluded: dict[str, int]
@@ -106,9 +108,9 @@ class Cohort:
         `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
         """
         folder = require_folder(root)
-        roles = Roles.choose(folder, label, group, numeric, categorical)
         path = folder / SAMPLES_FILE
         table = read_table(path, [SAMPLE_ID])
+        roles = Roles.choose(folder, table.columns, label, group, numeric, categorical)
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
         targets = read_targets(table, roles.label, task, labels, str(path))
@@ -130,8 +132,7 @@ class Cohort:
             targets=targets.values[targets.kept],
             groups=samples[roles.group].to_numpy(dtype=str),
             sample_ids=sample_ids,
-            numeric=roles.numeric,
-            categorical=roles.categorical,
+            **vars(roles),
             excluded=targets.excluded,
             missing=targets.missing,
         )
@@ -192,16 +193,8 @@ class Cohort:
         }
 
     def _hash_spectra(self, path: Path) -> str:
-        if not isinstance(self.spectra, np.memmap) or not self.spectra.flags.c_contiguous:
-            _check_finite(self.root, self.spectra)
-            return file_sha256(path)
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            digest.update(file.read(self.spectra.offset))
-            _check_finite(self.root, self.spectra, lambda piece: digest.update(piece.data))
-            file.seek(self.spectra.nbytes, 1)
-            digest.update(file.read())
-        return digest.hexdigest()
+        _check_finite(self.root, self.spectra)
+        return file_sha256(path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the spectra out: pickling a memory map would copy all of it into each worker."""
@@ -286,13 +279,10 @@ def _no_scans(
     return spectra[0], spectra, rows_of
 
 
-def _check_finite(
-    folder: Path, spectra: np.ndarray, also: Callable[[np.ndarray], None] = lambda piece: None
-) -> None:
-    """Check that no intensity is NaN or infinite; ``also`` is called with each piece [n, L]."""
+def _check_finite(folder: Path, spectra: np.ndarray) -> None:
+    """Check that no intensity is NaN or infinite."""
     start = 0
-    for piece in iterate_chunks(spectra, np.arange(len(spectra)), CHUNK_BYTES):
-        also(piece)
+    for piece in iterate_chunks(spectra, np.arange(len(spectra))):
         finite = np.isfinite(piece)
         if not finite.all():
             inside, point = np.argwhere(~finite)[0].tolist()
@@ -307,10 +297,8 @@ def _check_finite(
 
 def require_folder(path: str | Path) -> Path:
     """The folder as a path; CohortError where there is none, with the nearest one beside it."""
-    try:
+    with refused("the cohort's folder", UsageError):
         folder = as_path(path)
-    except UsageError as error:
-        raise CohortError(f"the cohort's folder: {error}") from error
     if folder.is_dir():
         return folder
     if folder.exists():

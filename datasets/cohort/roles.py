@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from datasets.cohort.table import SAMPLE_ID, SAMPLES_FILE, find_separator, require_columns
+from datasets.cohort.table import SAMPLE_ID, require_columns
 from datasets.errors import CohortError, nearest, refused
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
@@ -48,6 +48,7 @@ class Roles:
     def choose(
         cls,
         folder: Path,
+        columns: Iterable[str],
         label: str | Sequence[str] | None,
         group: str | None,
         numeric: Sequence[str] | None,
@@ -55,15 +56,15 @@ class Roles:
     ) -> Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
-        Without a group chosen, or a column of this name, each sample is its own. A column chosen as
-        a label is no covariate, whatever cohort.yaml says.
+        Without a group chosen, or one of ``columns`` of this name, perhaps misspelt, each sample is
+        its own. A column chosen as a label is no covariate, whatever cohort.yaml says.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
+        has_group = get_close_matches("group", map(str.lower, columns), n=1)
         chosen: dict[str, Any] = {"label": "label", "numeric": [], "categorical": []}
+        chosen["group"] = "group" if has_group else SAMPLE_ID
         for choices in (_read_roles(folder / ROLES_FILE, list(given)), given):
             chosen |= {role: value for role, value in choices.items() if value is not None}
-        if "group" not in chosen:
-            chosen["group"] = _default_group(folder / SAMPLES_FILE)
         for role in ("label", "group"):
             if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
                 raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
@@ -110,17 +111,6 @@ def _columns(label: Any) -> list[str]:
     if twice:
         raise CohortError(f"label column {twice[0]!r} is listed more than once")
     return columns
-
-
-def _default_group(samples: Path) -> str:
-    """``group`` if there is such a column or a misspelt one, else ``sample_id``."""
-    try:
-        header = samples.read_text("utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError):  # reading the table tells what is wrong with it
-        return "group"
-    cells = header.replace('"', "").split(find_separator(header))
-    columns = [cell.strip().lower() for cell in cells]
-    return "group" if get_close_matches("group", columns, n=1) else SAMPLE_ID
 
 
 def _read_section(path: Path, name: str) -> Any:

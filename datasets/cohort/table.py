@@ -5,7 +5,9 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,6 @@ SAMPLE_ID, SCAN = "sample_id", "scan"
 # commas, the commas are decimal ones.
 SEPARATORS = "\t;,"
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
-
-# ASCII blanks within a line that str.strip removes.
-BLANKS = (b" ", b"\t", b"\v", b"\f", b"\x1c", b"\x1d", b"\x1e", b"\x1f")
 
 # Largest float32, the type of encoded covariates.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
@@ -57,88 +56,84 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     skipped. CohortError where it is no such table, or lacks one of ``columns``.
     """
     require_file(path)
-    with refused(f"{path} cannot be read as CSV", OSError):
-        content = path.read_bytes()
-    separator = find_separator(content.partition(b"\n")[0].decode("utf-8", "replace"))
-    table = _read_simple(content, separator)
+    rows = csv_rows(path, str(path))
+    header = read_header(next(rows, (1, []))[1], str(path))
+    table = _read_plain(path, header)
     if table is None:
-        table = _read_any(content, path, separator)
+        table = pd.DataFrame(_even(rows, len(header), path), columns=header, dtype=object)
     require_columns(table, columns, str(path))
-    return table
+    return table.map(str.strip).astype(object)
+
+
+def _read_plain(path: Path, header: Sequence[str]) -> pd.DataFrame | None:
+    """Read a table without quotes, blank and uneven lines many times as fast; None for others."""
+    content = path.read_bytes()
+    lines = content.splitlines()
+    separator = find_separator(lines[0].decode("utf-8", "replace"))
+    of_line = map(methodcaller("count", separator.encode()), lines)
+    if b'"' in content or set(of_line) != {len(header) - 1} or not all(map(bytes.strip, lines)):
+        return None
+    with suppress(ValueError):  # not UTF-8, or no table
+        return pd.read_csv(
+            io.BytesIO(content),
+            sep=separator,
+            names=list(header),
+            skiprows=1,
+            dtype=object,
+            na_filter=False,
+            encoding="utf-8-sig",
+        )
+    return None
+
+
+def _even(rows: Iterable[tuple[int, list[str]]], fields: int, path: Path) -> Iterator[list[str]]:
+    for line, row in rows:
+        if len(row) != fields:
+            raise CohortError(
+                f"{path}, line {line}: {len(row)} fields, {fields} were expected from the header"
+            )
+        yield row
+
+
+def csv_rows(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each line that is not blank, and its number; ``name`` is for errors."""
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+        with (
+            refused(f"{name} cannot be read as CSV", csv.Error, OSError),
+            path.open(encoding="utf-8-sig", newline="") as file,
+        ):
+            separator = find_separator(file.readline())
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            for row in filter(None, reader):
+                yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise not_utf8(name, error) from error
+
+
+def not_utf8(name: str, error: UnicodeDecodeError) -> CohortError:
+    """The error of a file that is no UTF-8 text."""
+    byte = f"{error.object[error.start]:#04x}"
+    return CohortError(f"{name} is not UTF-8 text (byte {byte}); save it as UTF-8")
+
+
+def read_header(cells: Sequence[str], where: str) -> list[str]:
+    """The names of a table's columns; CohortError where there is none, or one is repeated."""
+    # Spreadsheets break long column names over lines.
+    names = [" ".join(name.split()) for name in cells]
+    if not names:
+        raise CohortError(f"{where} is empty; a header line was expected")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CohortError(f"{where} has more than one column {twice!r}")
+    return names
 
 
 def find_separator(header: str) -> str:
     """The separator of a table, by its first line; quoted text does not count."""
     plain = re.sub(r'"[^"]*"', "", header)
     return max(SEPARATORS, key=plain.count) if any(map(plain.count, SEPARATORS)) else ","
-
-
-def _read_simple(content: bytes, separator: str) -> pd.DataFrame | None:
-    """Read a table of plain cells fast; None where anything is unusual.
-
-    That is a quote, a blank line, a row of another length, ...: :func:`_read_any` reads all tables.
-    """
-    line_ends = content.count(b"\n") + (not content.endswith(b"\n"))
-    carriage_returns = content.count(b"\r") - content.count(b"\r\n")
-    if carriage_returns or b'"' in content or b"\0" in content:
-        return None
-    try:
-        first = content.partition(b"\n")[0].decode("utf-8-sig")
-        header = [" ".join(name.split()) for name in first.split(separator)]
-        if not first.strip() or len(set(header)) < len(header):
-            return None
-        table: pd.DataFrame = pd.read_csv(
-            io.BytesIO(content),
-            sep=separator,
-            names=header,
-            skiprows=1,
-            dtype=object,
-            na_filter=False,
-            encoding="utf-8-sig",
-        )
-    except ValueError:  # not UTF-8, or no table
-        return None
-    # A row that is too long becomes an index or an error; too short ones lack commas.
-    commas = content.count(separator.encode()) - len(header) + 1
-    if (
-        not isinstance(table.index, pd.RangeIndex)
-        or len(table) != line_ends - 1
-        or commas != len(table) * (len(header) - 1)
-    ):
-        return None
-    if not content.isascii() or any(blank in content for blank in BLANKS):
-        for name in header:
-            table[name] = pd.Series([cell.strip() for cell in table[name]], dtype=object)
-    return table
-
-
-def _read_any(content: bytes, path: Path, separator: str) -> pd.DataFrame:
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-    except UnicodeDecodeError as error:
-        raise CohortError(
-            f"{path} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}); "
-            "save it as UTF-8"
-        ) from error
-    rows = []
-    with refused(f"{path} cannot be read as CSV", csv.Error):
-        reader = csv.reader(text, delimiter=separator, strict=True)
-        # Spreadsheets break long column names over lines.
-        header = [" ".join(name.split()) for name in next(reader, [])]
-        for row in filter(None, reader):
-            if len(row) != len(header):
-                raise CohortError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields, "
-                    f"{len(header)} were expected from the header"
-                )
-            rows.append([cell.strip() for cell in row])
-    if not header:
-        raise CohortError(f"{path} is empty; a header line was expected")
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise CohortError(f"{path} has more than one column {twice!r}")
-    return pd.DataFrame(rows, columns=header, dtype=object)
 
 
 def require_columns(

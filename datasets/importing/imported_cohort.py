@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,46 +163,14 @@ class ScanRecord:
     left_out: str | None
 
 
-@dataclass(frozen=True)
-class ScanTally:
-    """Counts of the scans: those kept and their samples, in order, and those left out by reason.
-
-    ``zero_scans`` are kept scans of 0 throughout; ``empty_bins`` points of the axis without a
-    scan's point, summed over the kept scans; ``low`` and ``high`` are ends of all scans.
-    """
-
-    scans: int
-    samples: list[str]
-    left_out: dict[str, int]
-    zero_scans: int
-    empty_bins: int
-    low: float | None
-    high: float | None
-
-
-def write_scans(folder: Path, records: Iterable[ScanRecord]) -> ScanTally:
-    """Write scans.csv, and left_out.csv of the scans that are left out."""
-    table = pd.DataFrame([vars(record) for record in records])
-    details = pd.DataFrame(
-        table["details"].tolist(), dtype=object, columns=list(table["details"][0])
-    )
-    named = table[[SAMPLE_ID, SCAN, "source"]]
-    is_kept = table["left_out"].isna()
-    kept = table[is_kept]
-    columns = pd.concat([named, table["tic"], details], axis=1)
+def write_scans(folder: Path, scans: pd.DataFrame) -> None:
+    """Write scans.csv, and left_out.csv of those that are left out; a :class:`ScanRecord` a row."""
+    details = pd.DataFrame(scans["details"].tolist(), dtype=object)
+    named = scans[[SAMPLE_ID, SCAN, "source"]]
+    is_kept = scans["left_out"].isna()
+    columns = pd.concat([named, scans["tic"], details], axis=1)
     _write(folder / SCANS_FILE, columns[is_kept])
-    _write(folder / LEFT_OUT_FILE, named.assign(reason=table["left_out"])[~is_kept])
-    ends = (table["low"].min(), table["high"].max())
-    low, high = (None if pd.isna(end) else float(end) for end in ends)
-    return ScanTally(
-        scans=len(kept),
-        samples=kept[SAMPLE_ID].unique().tolist(),
-        left_out=dict(Counter(table["left_out"].dropna())),
-        zero_scans=int(kept["zero"].sum()),
-        empty_bins=int(kept["empty_bins"].sum()),
-        low=low,
-        high=high,
-    )
+    _write(folder / LEFT_OUT_FILE, named.assign(reason=scans["left_out"])[~is_kept])
 
 
 def join_samples(

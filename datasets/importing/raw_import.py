@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import datasets.importing.imported_cohort as tables
 from datasets.cohort import MISSING_TEXT, file_sha256, in_order, require_file
-from datasets.errors import CohortError, one_line
+from datasets.errors import CohortError, refused
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
-from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord, ScanTally
-from datasets.importing.scan_intake import ScanFilter, ScanIntake, decide
+from datasets.importing.imported_cohort import CovariateTable, ImportRoles, Joined, ScanRecord
+from datasets.importing.scan_intake import TIC, ScanFilter, ScanIntake
 from datasets.readers import (
     Naming,
     RawReader,
@@ -78,20 +79,17 @@ class ImportSummary:
     """Result of an import.
 
     ``axis`` is float64 [L]; ``aggregate`` how scans were brought onto it, None on their own axis;
-    ``samples_left_out`` have no scan left; ``without_row`` lack a row of the covariates,
-    ``without_sample`` are rows of no sample; ``idle`` are columns without a role; ``labels`` the
-    different ones, without missing ones.
+    ``scans`` has a :class:`ScanRecord` a row; ``samples_left_out`` have no scan left; ``idle`` are
+    columns without a role; ``labels`` the different ones, without missing ones.
     """
 
     out: Path
     axis: np.ndarray
     aggregate: str | None
     files: int
-    samples: int
+    scans: pd.DataFrame
     samples_left_out: list[str]
-    tally: ScanTally
-    without_row: list[str]
-    without_sample: list[str]
+    joined: Joined
     roles: dict[str, Any]
     idle: list[str]
     own_groups: bool
@@ -132,16 +130,11 @@ class RawImport:
         self._files = [] if self._archive else self._list(source)
         parts = [(source.name, source)] if self._archive else self._parts(self._files)
         identity = {**settings.decisive(), "version": IMPORT_VERSION, "source": _extent(parts)}
-        self._writer = CohortWriter(
+        self.writer = CohortWriter(
             out,
             {name: json.dumps(value, sort_keys=True) for name, value in identity.items()},
             checkpoint_seconds,
         )
-
-    @property
-    def continues(self) -> bool:
-        """Whether it continues an interrupted import."""
-        return self._writer.continues
 
     def run(self, watch: Watch = lambda done, files, scans: None) -> ImportSummary:
         """Read, write and finish; ``watch`` is called after each scan.
@@ -150,19 +143,19 @@ class RawImport:
         """
         try:
             if self._archive:
-                root = unpack(self._archive, self._writer.partial / UNPACKED_FOLDER)
+                root = unpack(self._archive, self.writer.partial / UNPACKED_FOLDER)
                 self._files = self._list(root)
             for fixed in self._entries(FIXED):
                 self._intake.fix(fixed)
-            for record in self._records():
-                self._intake.remember(record)
+            for values in self._entries(SCAN):
+                self._intake.remember(ScanRecord(**values))
             self._read(watch)
             return self._finish()
         except CohortError:
-            self._writer.discard()
+            self.writer.discard()
             raise
         finally:
-            self._writer.close()
+            self.writer.close()
 
     def _list(self, root: Path) -> list[SourceFile]:
         reader = self.settings.reader
@@ -176,13 +169,10 @@ class RawImport:
         ]
 
     def _entries(self, kind: str) -> Iterator[dict[str, Any]]:
-        return (entry[kind] for entry in self._writer.entries() if kind in entry)
-
-    def _records(self) -> Iterator[ScanRecord]:
-        return (ScanRecord(**values) for values in self._entries(SCAN))
+        return (entry[kind] for entry in self.writer.entries() if kind in entry)
 
     def _read(self, watch: Watch) -> None:
-        writer, intake, reader = self._writer, self._intake, self.settings.reader
+        writer, intake, reader = self.writer, self._intake, self.settings.reader
         begun, skip = writer.progress.files, writer.progress.scans
         for number, file in enumerate(self._files[begun:], start=begun):
             for raw in islice(_scans(reader, file), skip, None):
@@ -202,23 +192,28 @@ class RawImport:
             writer.file_done()
 
     def _finish(self) -> ImportSummary:
-        writer, intake, settings = self._writer, self._intake, self.settings
-        kept = [record.tic for record in self._records() if record.left_out is None]
-        outlying = settings.scan_filter.outlying(np.array(kept))
+        writer, intake, settings = self.writer, self._intake, self.settings
+        scans = pd.DataFrame(self._entries(SCAN))
+        kept = scans["left_out"].isna().to_numpy(copy=True)
+        outlying = settings.scan_filter.outlying(scans["tic"][kept].to_numpy())
         if outlying.all():
             raise CohortError(f"the filter leaves none of {intake.scans} scans")
         assert intake.axis.points is not None
         writer.finish(intake.axis.points, ~outlying)
         folder = writer.finished
-        tally = tables.write_scans(folder, decide(self._records(), outlying))
-        samples = {name: intake.index.samples[name] for name in tally.samples}
+        kept[kept] = ~outlying
+        scans["left_out"] = scans["left_out"].where(kept | scans["left_out"].notna(), TIC)
+        tables.write_scans(folder, scans)
+        names = scans["sample_id"][kept].unique()
+        samples = {name: intake.index.samples[name] for name in names}
         joined = tables.join_samples(samples, settings.roles, settings.covariates)
         columns = tables.write_samples(folder, joined.samples)
         roles = settings.roles.plain(columns)
         labels = {cells.get(roles.get("label", ""), "") for cells in joined.samples.values()}
         files = tables.write_sources(folder, self._entries(FILE))
+        provenance = self._provenance(files, scans["left_out"])
         tables.write_description(
-            folder, {**settings.about, "roles": roles, "provenance": self._provenance(files, tally)}
+            folder, {**settings.about, "roles": roles, "provenance": provenance}
         )
         writer.publish()
         return ImportSummary(
@@ -226,11 +221,9 @@ class RawImport:
             axis=intake.axis.points,
             aggregate=intake.aggregate,
             files=len(self._files),
-            samples=len(joined.samples),
+            scans=scans,
             samples_left_out=[name for name in intake.index.samples if name not in samples],
-            tally=tally,
-            without_row=joined.without_row,
-            without_sample=joined.without_sample,
+            joined=joined,
             roles=roles,
             idle=tables.idle_columns(columns, roles),
             own_groups=all(
@@ -239,7 +232,7 @@ class RawImport:
             labels=in_order(sorted(labels - MISSING_TEXT)),
         )
 
-    def _provenance(self, files: int, tally: ScanTally) -> dict[str, Any]:
+    def _provenance(self, files: int, left_out: pd.Series) -> dict[str, Any]:
         settings = self.settings
         source: dict[str, Any] = {"name": settings.source.resolve().name, "files": files}
         if self._archive:
@@ -251,7 +244,10 @@ class RawImport:
             "source": source,
             **told,
             **({"covariates": dict(covariates)} if covariates else {}),
-            "scans": {"kept": tally.scans, "left_out": dict(sorted(tally.left_out.items()))},
+            "scans": {
+                "kept": int(left_out.isna().sum()),
+                "left_out": left_out.value_counts().sort_index().to_dict(),
+            },
             "made_with": {
                 name: _version(name) for name in ("scanfire", "numpy", *settings.reader.packages)
             },
@@ -261,12 +257,10 @@ class RawImport:
 def _scans(reader: RawReader, file: SourceFile) -> Iterator[RawScan]:
     """A file's scans; an error of reading is told from one of writing."""
     empty = True
-    try:
+    with refused(f"{file.name} cannot be read", OSError):
         for scan in reader.read(file):
             empty = False
             yield scan
-    except OSError as error:
-        raise CohortError(f"{file.name} cannot be read: {one_line(error)}") from error
     if empty:
         raise CohortError(f"{file.name} holds no scan")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -240,11 +240,10 @@ class ScanFilter:
         top = scan.intensity.max()
         if self.ceiling is not None:
             return bool(top >= self.ceiling)
-        if scan.centroid or top <= 0:
+        if scan.centroid or top <= 0 or scan.points < FLAT_TOP_POINTS:
             return False
-        at_top = np.concatenate([[0], scan.intensity == top, [0]]).astype(np.int8)
-        starts, ends = (np.flatnonzero(np.diff(at_top) == step) for step in (1, -1))
-        return bool((ends - starts).max() >= FLAT_TOP_POINTS)
+        neighbours = np.lib.stride_tricks.sliding_window_view(scan.intensity, FLAT_TOP_POINTS)
+        return bool((neighbours == top).all(axis=1).any())
 
 
 class ScanIntake:
@@ -351,13 +350,3 @@ class ScanIntake:
             )
         if (np.abs(spectrum) > LARGEST_NUMBER).any():
             raise CohortError(f"{scan.where} has intensities beyond float32")
-
-
-def decide(records: Iterable[ScanRecord], outlying: np.ndarray) -> Iterator[ScanRecord]:
-    """The records, those marked in ``outlying``, bool [kept rows], left out for their TIC."""
-    verdicts = iter(outlying)
-    for record in records:
-        if record.left_out is None and next(verdicts):
-            yield replace(record, left_out=TIC)
-        else:
-            yield record

@@ -55,11 +55,10 @@ class BalancedDraw:
     def largest(self) -> np.ndarray:
         """Sizes that no draw exceeds, [n], falling: a draw's third largest is at most the third."""
         count = -(-len(self.numbers) // len(self._members))
-        sizes = []
-        for members in self._members:
-            sizes.append(
-                np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
-            )
+        sizes = [
+            np.sort(self.sizes[members])[_evenly(len(members), count, len(members) - 1)]
+            for members in self._members
+        ]
         return np.sort(np.concatenate(sizes))[::-1][: len(self.numbers)]
 
 

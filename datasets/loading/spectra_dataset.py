@@ -93,6 +93,7 @@ class SpectraDataset(Dataset[Sample]):
         self.transforms = transforms
         self.augmentations = list(augmentations)
         self.seed = seed
+        self.offset: np.ndarray | None = None  # of each sample, float32 [N, C]; see Batch
         self._cached: np.ndarray | None = None
         self._rows = RaggedRows(self.scan_rows)
         used = np.unique(self._rows.flat)
@@ -164,6 +165,7 @@ class SpectraDataset(Dataset[Sample]):
             self.tabular[places],
             self.targets[places],
             [self.sample_ids[index] for index in indices],
+            None if self.offset is None else self.offset[places],
         )
 
     def _augment(self, sample: Sample, key: Key) -> Sample:

@@ -87,7 +87,11 @@ class _Member:
         self.name = info.filename.removesuffix(".npy")
         self.where = where
         self.stream = stream
-        self.shape, fortran, self.dtype = _header(stream)
+        major, minor = np.lib.format.read_magic(stream)
+        read_header = getattr(np.lib.format, f"read_array_header_{major}_{minor}", None)
+        if read_header is None:
+            raise CohortError(f"an .npy file of version {major}.{minor}; 1.0 or 2.0 was expected")
+        self.shape, fortran, self.dtype = read_header(stream)
         if self.dtype.hasobject:
             raise CohortError(f"{where}: {self.name} holds Python objects, which are not read")
         if fortran and len(self.shape) > 1:
@@ -102,12 +106,3 @@ class _Member:
         if len(data) < wanted:
             raise CohortError(f"{self.where} is damaged: {self.name} ends early")
         return np.frombuffer(data, self.dtype)
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise CohortError(f"an .npy file of version {version}; 1.0 or 2.0 was expected")

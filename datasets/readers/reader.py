@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from datasets.errors import CohortError, one_line
+from datasets.errors import CohortError, one_line, refused
 
 ARCHIVE = re.compile(r"\.(tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 
@@ -137,12 +137,6 @@ def list_files(
     return chosen
 
 
-def not_utf8(name: str, error: UnicodeDecodeError) -> CohortError:
-    """The error of a file that is no UTF-8 text."""
-    byte = f"{error.object[error.start]:#04x}"
-    return CohortError(f"{name} is not UTF-8 text (byte {byte}); save it as UTF-8")
-
-
 def require_package(module: str, what: str) -> Any:
     """Import a module of the extra `import`, which ``what`` needs; CohortError without it."""
     try:
@@ -203,12 +197,8 @@ class Naming:
     def __post_init__(self) -> None:
         """Check the patterns."""
         for option, pattern in self.options().items():
-            try:
+            with refused(f"{option} {pattern!r} is no regular expression", re.error):
                 re.compile(pattern)
-            except re.error as error:
-                raise CohortError(
-                    f"{option} {pattern!r} is no regular expression: {error}"
-                ) from error
 
     def options(self) -> dict[str, str]:
         """The patterns that are given, by option."""

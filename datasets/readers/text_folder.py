@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.cohort import decimal_hint
+from datasets.cohort import decimal_hint, not_utf8
 from datasets.errors import CohortError
-from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8
+from datasets.readers.reader import RawReader, RawScan, SourceFile
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab", ".dat", ".xy", ".asc")
 COMMENTS = ("#", "%", ";", "//")

@@ -1,6 +1,5 @@
 """Tables (CSV, Parquet, XLSX) row by row, and wide tables of one scan per row."""
 
-import csv
 import datetime
 import re
 import zipfile
@@ -12,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cohort import MISSING_TEXT, as_text, decimal_hint, find_separator, require_file
+from datasets.cohort import (
+    MISSING_TEXT,
+    as_text,
+    csv_rows,
+    decimal_hint,
+    read_header,
+    require_file,
+)
 from datasets.errors import CohortError, nearest, refused
-from datasets.readers.reader import RawReader, RawScan, SourceFile, not_utf8, require_package
+from datasets.readers.reader import RawReader, RawScan, SourceFile, require_package
 
 # The header's number is 1, the first row's 2, as a spreadsheet counts.
 Rows = Iterator[tuple[int, Sequence[Any]]]
@@ -43,17 +49,12 @@ def read_rows(path: Path) -> Rows:
         raise CohortError(f"{path.name} is no table; one of {', '.join(KINDS)} was expected")
     rows = KINDS[kind](path)
     number, header = next(rows, (1, []))
-    names = [" ".join(cell_text(name).split()) for name in header]
-    while names and not names[-1]:
-        names.pop()  # spreadsheets keep empty columns at the right
-    if not names:
-        raise CohortError(f"{path.name} is empty; a header line was expected")
-    seen: set[str] = set()
-    for name in names:
-        if not name or name in seen:
-            problem = f"more than one column {name!r}" if name else "a column without a name"
-            raise CohortError(f"{path.name} has {problem}")
-        seen.add(name)
+    given = [cell_text(name) for name in header]
+    while given and not given[-1]:
+        given.pop()  # spreadsheets keep empty columns at the right
+    if "" in given:
+        raise CohortError(f"{path.name} has a column without a name")
+    names = read_header(given, path.name)
     yield number, names
     for number, cells in rows:
         surplus = [cell for cell in cells[len(names) :] if not is_blank(cell)]
@@ -79,23 +80,6 @@ def cell_text(cell: Any) -> str:
     if isinstance(cell, datetime.date):
         return cell.isoformat()
     return as_text(cell).strip()
-
-
-def _csv_rows(path: Path) -> Rows:
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        with (
-            refused(f"{path.name} cannot be read as CSV", csv.Error),
-            path.open(encoding="utf-8-sig", newline="") as file,
-        ):
-            header = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=find_separator(header), strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except UnicodeDecodeError as error:
-        raise not_utf8(path.name, error) from error
 
 
 def _parquet_rows(path: Path) -> Rows:
@@ -131,7 +115,7 @@ def _xlsx_rows(path: Path) -> Rows:
 
 
 KINDS: dict[str, Callable[[Path], Rows]] = {
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _csv_rows),
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), lambda path: csv_rows(path, path.name)),
     **dict.fromkeys((".parquet", ".pq"), _parquet_rows),
     ".xlsx": _xlsx_rows,
 }
@@ -198,19 +182,12 @@ class _Columns:
         return RawScan(sample_id, name, self.axis, intensity, about, columns=columns)
 
     def _intensities(self, cells: Sequence[Any], where: str) -> np.ndarray:
-        given = [cells[index] for index in self.points]
-        try:
-            # None would become NaN.
-            if None not in given:
-                return np.array(given, dtype=np.float64)
-        except (ValueError, TypeError):
-            pass  # the invalid cell is found below
         numbers = []
-        for name, cell in zip(self.names, given, strict=True):
+        for index, name in zip(self.points, self.names, strict=True):
             try:
-                numbers.append(float(cell))
+                numbers.append(float(cells[index]))
             except (ValueError, TypeError) as error:
-                text = cell_text(cell)
+                text = cell_text(cells[index])
                 found = "no value" if text in MISSING_TEXT else repr(text)
                 raise CohortError(
                     f"{where}: {found} in column {name!r}; a number was expected"

@@ -1,8 +1,8 @@
 """Transforms of spectra: deterministic, one scan at a time, finite in and finite out.
 
 Each is called with scans [..., L] (float32) and returns a new float32 array of that shape, or of
-the points it leaves where it changes the axis. Transforms that learn (``align``, ``standardize``)
-are fitted on training scans only.
+the points it leaves where it changes the axis. Transforms that learn (``align``, ``standardize``,
+``clr``, ``log`` with a quantile) are fitted on training scans only.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.transforms.axis_changes import Crop, Resample
+    from datasets.transforms.axis_changes import Bin, Crop, Resample
     from datasets.transforms.baseline import SNIP, AsLS, SavitzkyGolay, TopHat
     from datasets.transforms.compose import (
         TRANSFORMS,
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
         make_transforms,
     )
     from datasets.transforms.normalisation import (
+        CLR,
         SNV,
         TIC,
-        Log1p,
+        Log,
         MedianNorm,
         Sqrt,
         Standardize,

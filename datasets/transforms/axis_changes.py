@@ -76,6 +76,44 @@ class Crop:
         return scans[..., self._kept].copy()
 
 
+class Bin:
+    """Replace every ``width`` neighbouring points by their mean, at their mean place on the axis.
+
+    Where the points are no multiple of ``width``, the last mean is over those that remain.
+    """
+
+    def __init__(self, width: int = 3) -> None:
+        self.width = require_whole("bin.width", width, 1, MAX_POINTS)
+        self._points = 0
+
+    def set_axis(self, axis: np.ndarray) -> np.ndarray:
+        """Set the axis, [L]; returns the means of its points, or UsageError where L < width."""
+        if len(axis) < self.width:
+            raise UsageError(
+                f"bin: an axis of at least {self.width} points was expected, not of {len(axis)}"
+            )
+        self._points = len(axis)
+        return self._average(axis).astype(np.result_type(axis, np.float32))
+
+    def describe(self) -> str:
+        """How many points the last mean is over, where they are fewer."""
+        rest = self._points % self.width
+        if not rest:
+            return Message("bin: each point is the mean of {}", self.width)
+        return Message("bin: each point is the mean of {}, the last one of {}", self.width, rest)
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Average scans, [..., L]."""
+        return self._average(scans).astype(np.float32)
+
+    def _average(self, values: np.ndarray) -> np.ndarray:
+        """Of [..., L], float64."""
+        points = values.shape[-1]
+        starts = np.arange(0, points, self.width)
+        sums: np.ndarray = np.add.reduceat(values, starts, axis=-1, dtype=np.float64)
+        return sums / np.diff(starts, append=points)
+
+
 class Resample:
     """Resample scans to evenly spaced points, from the axis's first to its last.
 

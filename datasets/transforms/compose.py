@@ -13,12 +13,13 @@ from datasets.errors import UsageError
 from datasets.messages import Message
 from datasets.scans import iterate_chunks
 from datasets.specs import Spec, build_each
-from datasets.transforms.axis_changes import Crop, Resample
+from datasets.transforms.axis_changes import Bin, Crop, Resample
 from datasets.transforms.baseline import SNIP, AsLS, SavitzkyGolay, TopHat
 from datasets.transforms.normalisation import (
+    CLR,
     SNV,
     TIC,
-    Log1p,
+    Log,
     MedianNorm,
     Sqrt,
     Standardize,
@@ -48,10 +49,12 @@ TRANSFORMS = {
     "vector": VectorNorm,
     "median": MedianNorm,
     "sqrt": Sqrt,
-    "log": Log1p,
-    "log1p": Log1p,
+    "log": Log,
+    "log1p": Log,
+    "clr": CLR,
     "crop": Crop,
     "resample": Resample,
+    "bin": Bin,
     "align": Align,
     "pick_peaks": PickPeaks,
     "standardize": Standardize,

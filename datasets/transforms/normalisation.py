@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from datasets.errors import UsageError
 from datasets.messages import Message
-from datasets.specs import require_number
+from datasets.specs import require_choice, require_number, require_range
 
 # Below this a scan holds no signal; above it, dividing float32 by float32 cannot overflow here.
 TINY = float(np.finfo(np.float32).tiny)
@@ -46,13 +47,83 @@ class Sqrt(_NonNegative):
         return np.sqrt(clipped, out=clipped)
 
 
-class Log1p(_NonNegative):
-    """Logarithm of 1 + intensity; negative intensities count as zero."""
+# Positive float32 are in the order of their bits. Without the last 12 a bucket spans at most 0.05%.
+BITS_LEFT_OUT = np.uint32(12)
+BUCKETS = 1 << 31 - int(BITS_LEFT_OUT)
+
+
+class Log(_NonNegative):
+    """Logarithm of intensity + offset; negative intensities count as zero.
+
+    The offset is 1, or with ``quantile`` that quantile of the positive intensities of the training
+    scans, found in one pass to 0.05% of itself: ``offset``, float32, None until fitted.
+    """
+
+    name = "log"
+
+    def __init__(self, quantile: float | None = None) -> None:
+        self.quantile: float | None = None
+        if quantile is not None:
+            self.quantile = require_number(f"{self.name}.quantile", quantile, 0.0, 1.0)
+        self.offset: np.float32 | None = None
+
+    def fit(self, chunks: Iterable[np.ndarray]) -> Log:
+        """Learn from chunks of training scans, [m, L], in one pass; nothing without a quantile."""
+        if self.quantile is None:
+            return self
+        counts = np.zeros(BUCKETS, dtype=np.int64)
+        for chunk in chunks:
+            buckets = chunk[chunk > 0].view(np.uint32) >> BITS_LEFT_OUT
+            counts += np.bincount(buckets, minlength=BUCKETS)
+        below = np.cumsum(counts)
+        if not below[-1]:
+            raise UsageError(f"{self.name}: no intensity of the training scans is positive")
+        rank = self.quantile * (below[-1] - 1)
+        bucket = int(np.searchsorted(below, rank, side="right"))
+        ends = (np.array([bucket, bucket + 1], dtype=np.uint32) << BITS_LEFT_OUT).view(np.float32)
+        share = 1 - (below[bucket] - rank - 0.5) / counts[bucket]
+        self.offset = np.float32(max(TINY, ends[0] + share * (ends[1] - ends[0])))
+        return self
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
-        """Transform scans, [..., L]."""
+        """Transform scans, [..., L]; RuntimeError where it is neither fitted nor loaded."""
         clipped = np.maximum(scans, np.float32(0))
-        return np.log1p(clipped, out=clipped)
+        if self.quantile is None:
+            return np.log1p(clipped, out=clipped)
+        if self.offset is None:
+            raise RuntimeError(f"{self.name} is called before fit or load_state_dict")
+        clipped += self.offset
+        return np.log(clipped, out=clipped)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The offset that was learned, or None."""
+        return {"offset": None if self.offset is None else float(self.offset)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`; UsageError where only the state has an offset."""
+        offset = state_dict.get("offset")  # older states hold none
+        if offset is not None and self.quantile is None:
+            raise UsageError(f"{self.name}.quantile: a number was expected, as in the saved state")
+        self.offset = None if offset is None else np.float32(offset)
+
+
+class CLR(Log):
+    """Centred log-ratio: the logarithm as by ``log``, minus its mean over a scan's points.
+
+    It takes intensities, not logarithms of them. Source: Aitchison 1982, "The statistical analysis
+    of compositional data", Journal of the Royal Statistical Society B 44(2), 139-177.
+    """
+
+    name = "clr"
+
+    def __init__(self, quantile: float = 0.05) -> None:
+        super().__init__(require_number("clr.quantile", quantile, 0.0, 1.0))
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Transform scans, [..., L]; RuntimeError where it is neither fitted nor loaded."""
+        logs = super().__call__(scans)
+        # float64: the mean of a constant scan is exact there.
+        return (logs - logs.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(np.float32)
 
 
 class TIC(_NeedsSignal):
@@ -136,12 +207,23 @@ def _divide(scans: np.ndarray, divisor: np.ndarray) -> np.ndarray:
 class Standardize:
     """Each point of the axis to mean 0 and standard deviation 1 over the training scans.
 
-    ``min_std``, relative to all points' root mean square deviation, keeps a nearly constant point
-    from being amplified. ``mean`` and ``std`` are float32 [L], None until fitted.
+    ``min_std`` keeps a nearly constant point from being amplified. It is relative to all points'
+    root mean square deviation (``rms``), which a few large peaks decide, or to the median deviation
+    of the points that vary (``median``). With ``clip``, values beyond so many deviations are
+    limited to them. ``mean`` and ``std`` are float32 [L], None until fitted.
     """
 
-    def __init__(self, min_std: float = 0.01) -> None:
+    def __init__(
+        self,
+        min_std: float = 0.01,
+        relative_to: Literal["rms", "median"] = "rms",
+        clip: float | None = None,
+    ) -> None:
         self.min_std = require_number("standardize.min_std", min_std, 0.0, 1.0)
+        self.relative_to = require_choice("standardize.relative_to", relative_to, ("rms", "median"))
+        self.clip: float | None = None
+        if clip is not None:
+            self.clip = require_range("standardize.clip", clip, 0.0, math.inf, open_low=True)
         self.mean: np.ndarray | None = None
         self.std: np.ndarray | None = None
 
@@ -155,8 +237,11 @@ class Standardize:
                 scaler.partial_fit(chunk)
         if not hasattr(scaler, "var_"):
             raise UsageError("standardize: there is no training scan to learn from")
-        floor = self.min_std * float(np.sqrt(scaler.var_.mean()))
-        std = np.maximum(np.sqrt(scaler.var_), floor).astype(np.float32)
+        std = np.sqrt(scaler.var_)
+        typical = np.sqrt(scaler.var_.mean())
+        if self.relative_to == "median" and typical > 0:
+            typical = np.median(std[std > 0])
+        std = np.maximum(std, self.min_std * typical).astype(np.float32)
         self.mean = scaler.mean_.astype(np.float32)
         self.std = np.where(std < TINY, np.float32(1), std)
         return self
@@ -172,7 +257,7 @@ class Standardize:
             )
         centred: np.ndarray = scans - self.mean
         centred /= self.std
-        return centred
+        return centred if self.clip is None else np.clip(centred, -self.clip, self.clip)
 
     def state_dict(self) -> dict[str, Any]:
         """Mean and standard deviation as tensors [L], or None where not fitted."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         preserve_rng_state,
         restore_rng,
         seed_apart,
-        seed_everything,
     )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

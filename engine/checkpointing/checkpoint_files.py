@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, nearest, one_line
+from datasets.errors import UsageError, file_errors, nearest, one_line
 from datasets.files import write_whole
 from engine.distributed import gather, is_sharded, to_local
 
@@ -55,22 +55,18 @@ def save_checkpoint(
     path: Path, states: Mapping[str, Any], meta: Mapping[str, Any] | None = None
 ) -> None:
     """Write a checkpoint atomically; arguments as for :func:`pack_checkpoint`."""
-    try:
+    with file_errors(f"cannot save the checkpoint {path}", CheckpointError):
         write_whole(pack_checkpoint(states, meta), path.parent, path.name)
-    except OSError as error:
-        raise CheckpointError(f"cannot save the checkpoint {path}: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """``states`` and ``meta`` of a whole checkpoint, on the CPU; nothing in it can run code."""
-    try:
+    with file_errors(f"cannot read the checkpoint {path}", CheckpointError):
+        if not path.exists():
+            there = sorted(file.name for file in path.parent.glob("*.pt"))
+            hint = nearest(path.name, there) if there else ""
+            raise CheckpointError(f"no checkpoint at {path}{hint}")
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        there = sorted(file.name for file in path.parent.glob("*.pt"))
-        hint = nearest(path.name, there) if there else ""
-        raise CheckpointError(f"no checkpoint at {path}{hint}") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     if not data.startswith(ZIP_START):
         raise CheckpointError(f"{path} is no checkpoint")
     body, digest = memoryview(data)[:-DIGEST_CHARS], data[-DIGEST_CHARS:]

@@ -9,30 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.utils import manual_seed
 
 from datasets.errors import UsageError
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's (CPU and CUDA) streams; below 2**32 (NumPy's limit)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def seed_apart(rank: int) -> None:
     """Reseed all streams from torch's present state, differently for each rank."""
     here = zlib.crc32(torch.get_rng_state().numpy().tobytes())
-    seed_everything(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
+    manual_seed(int(np.random.SeedSequence((here, rank)).generate_state(1)[0]))
 
 
 def capture_rng() -> dict[str, Any]:
     """The state of all streams, in tensors and plain types."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
-        "python": [version, list(internal), gauss],
-        "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), cached],
+        "python": random.getstate(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         # A device that nothing has used has drawn nothing, and asking would make a context on it.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -41,10 +34,8 @@ def capture_rng() -> dict[str, Any]:
 
 def restore_rng(state: Mapping[str, Any]) -> None:
     """Restore all streams from :func:`capture_rng`, of the CUDA devices that exist here."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"].cpu())
     for device in range(min(len(state["cuda"]), torch.cuda.device_count())):
         torch.cuda.set_rng_state(state["cuda"][device].cpu(), device)
@@ -53,21 +44,14 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
     """A context that restores all streams at its end."""
-    # In the streams' own types: a state that can be saved would have to be converted, and back.
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    seed = torch.initial_seed()
+    state, seed = capture_rng(), torch.initial_seed()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is None and torch.cuda.is_initialized():
+        restore_rng(state)
+        if not state["cuda"] and torch.cuda.is_initialized():
             # CUDA started in the context: its streams begin again with the seed that waited.
             torch.cuda.manual_seed_all(seed)
-        for device, state in enumerate(cuda or []):
-            torch.cuda.set_rng_state(state, device)
 
 
 SETTING = "trainer.deterministic"

@@ -20,16 +20,22 @@ class Replicas(nn.DataParallel[nn.Module]):
         for device in self.device_ids[1:]:  # else dropout would be equal in all parts
             torch.cuda.default_generators[device].manual_seed(torch.initial_seed() + device)
 
-    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **of_whole: Any) -> Any:
+    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor, **further: Any) -> Any:
         """The model's outputs; each replica finds the ``scan_rows`` of its part from the mask."""
         if len(mask) < 2 * len(self.device_ids):
-            return self.module(spectra, mask, tabular, **of_whole)
-        return super().forward(spectra, mask, tabular)
+            return self.module(spectra, mask, tabular, **further)
+        offset = further.get("offset")
+        return super().forward(
+            spectra, mask, tabular, **({} if offset is None else {"offset": offset})
+        )
 
     def scatter(self, inputs: Any, kwargs: Any, device_ids: Sequence[Any]) -> Any:
         """Each GPU's part of the inputs."""
         devices = [torch.device("cuda", device) for device in device_ids]
-        return split_rows(inputs, devices), [{} for _ in devices]
+        parts = split_rows((*inputs, *kwargs.values()), devices)
+        plain = len(inputs)
+        named = [dict(zip(kwargs, part[plain:], strict=True)) for part in parts]
+        return [part[:plain] for part in parts], named
 
     def gather(self, outputs: Any, output_device: Any) -> Any:
         """The outputs of the whole batch, on the first GPU."""

@@ -110,39 +110,27 @@ def full_state(state: Any) -> Any:
 
 def shares_of(state: Any, like: Any) -> Any:
     """Rank 0's full state with this rank's shards where ``like`` has them; no collective."""
-    if is_share(like) and isinstance(state, Tensor) and not is_share(state):
-        return _cut(state, like)
+    whole = isinstance(state, Tensor) and not is_share(state)
+    if is_share(like) and whole and state.shape == like.shape:
+        from torch.distributed.tensor import distribute_tensor
+
+        # Each rank has the full tensor and takes its own rows.
+        there, mesh = state.to(like.device), like.device_mesh
+        return distribute_tensor(there, mesh, like.placements, src_data_rank=None)
     if isinstance(like, Mapping) and isinstance(state, Mapping):
         return {key: shares_of(value, like.get(key)) for key, value in state.items()}
     both_lists = isinstance(like, (list, tuple)) and isinstance(state, (list, tuple))
     if both_lists and len(like) == len(state):
-        return [shares_of(value, each) for value, each in zip(state, like, strict=True)]
+        return type(state)(shares_of(*pair) for pair in zip(state, like, strict=True))
     return state
 
 
 def optimizer_shares(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
     """A full optimizer state with its memory sharded as the parameters; no collective."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    memory = {
-        number: {
-            name: _cut(value, parameters[number])
-            if isinstance(value, Tensor) and value.shape == parameters[number].shape
-            else value
-            for name, value in of_one.items()
-        }
-        for number, of_one in state["state"].items()
-    }
-    return {**state, "state": memory}
-
-
-def _cut(tensor: Tensor, like: Any) -> Tensor:
-    from torch.distributed.tensor import distribute_tensor
-
-    if not is_share(like) or tensor.shape != like.shape:
-        return tensor
-    tensor = tensor.to(like.device)
-    # Each rank has the full tensor and takes its own rows.
-    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    memory = state["state"].items()
+    like = {number: dict.fromkeys(of_one, parameters[number]) for number, of_one in memory}
+    return {**state, "state": shares_of(state["state"], like)}
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
         read_explained,
         write_explained,
     )
-    from engine.explain.collectors import AuxiliaryHeads, Embeddings, Gates, ScanAttention
+    from engine.explain.collectors import (
+        AuxiliaryHeads,
+        Embeddings,
+        Gates,
+        MemberLogits,
+        ScanAttention,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

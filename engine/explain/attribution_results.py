@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from datasets.errors import UsageError, one_line
+from datasets.errors import UsageError, file_errors, one_line
 from datasets.files import write_whole
 
 
@@ -139,11 +139,9 @@ def write_explained(
     }
     if several:
         metadata["sets"] = json.dumps([int(one.target[0]) for one in every])
-    try:
+    with file_errors(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(save(tensors, metadata), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_explained(path: str | Path, output: int | None = None) -> Explained:

@@ -16,7 +16,7 @@ from engine.metrics import (
     is_over_scans,
     scan_shares,
 )
-from engine.model_call import SCAN_ROWS, call_model
+from engine.model_call import call_model
 
 HEADS = ("aux_logits_spec", "aux_logits_tab")
 # The first of these that a model returns are its embedding.
@@ -41,6 +41,19 @@ class AuxiliaryHeads(OutputCollector):
         """Of the spectra and of the covariates, [N, C] each, on the CPU; None without heads."""
         spectra, tabular = (self.column(head) for head in HEADS)
         return None if spectra is None or tabular is None else (spectra.float(), tabular.float())
+
+
+class MemberLogits(OutputCollector):
+    """Keeps the logits of each member of a model that has some, in the loader's order."""
+
+    def take(self, evaluator: Any) -> dict[str, Any]:
+        """One step's logits, [B, M, C]."""
+        return {"logits": evaluator.state.outputs["member_logits"].detach().float()}
+
+    @property
+    def logits(self) -> Tensor | None:
+        """[N, M, C], on the CPU."""
+        return self.column("logits")
 
 
 class Embeddings(OutputCollector):
@@ -85,7 +98,7 @@ class Gates(OutputCollector):
             spectra=batch.spectra,
             mask=batch.mask,
             tabular=torch.zeros_like(batch.tabular),
-            scan_rows=getattr(batch, SCAN_ROWS, None),
+            scan_rows=getattr(batch, "scan_rows", None),
         )
         with evaluator.precision.autocast():
             unmoved = call_model(evaluator.model, without)[AFTER]

@@ -60,7 +60,8 @@ class CustomMetric:
             elements = value.numel() if isinstance(value, Tensor) else value.size
             value = value.item() if elements == 1 else value
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            found = _described(value)
+            shape = list(value.shape) if hasattr(value, "shape") else ""
+            found = f"{type(value).__name__} {shape}".rstrip()
             raise UsageError(f"metric '{self.name}' must return one number, not {found}")
         return float(value)
 
@@ -162,8 +163,3 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
         return list(inspect.signature(function).parameters)
     except ValueError:  # some builtins have none
         return []
-
-
-def _described(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    return type(value).__name__ + ("" if shape is None else f" {list(shape)}")

@@ -8,18 +8,18 @@ from ignite.engine import Events
 from torch import Tensor
 
 from datasets.errors import UsageError
-from engine.distributed import map_tensors
 from engine.events import OrderedEngine
 from engine.metrics.custom import custom_metric, custom_metrics
 from engine.metrics.outputs import EpochOutputs, metric_value
 from engine.metrics.sample_statistics import SAMPLE_STATISTICS
-from engine.metrics.step_outputs import OutputCollector, in_order, mean_losses
+from engine.metrics.step_outputs import TOTAL, OutputCollector, in_order, mean_losses, terms_of
 from engine.metrics.tasks import TASKS, UNDEFINED, by_target, check_metrics, task_of
+from engine.protocols import SavedAttributes
 
 NOTHING: Mapping[str, Tensor] = {}
 
 
-class EpochMetrics(OutputCollector):
+class EpochMetrics(OutputCollector, SavedAttributes):
     """Keeps the logits, targets and losses of each step; computes metrics at the epoch's end.
 
     Of several ranks each computes the same metrics: those of one process with all batches.
@@ -34,6 +34,7 @@ class EpochMetrics(OutputCollector):
         targets: Names of a regression's targets, for :func:`engine.metrics.by_target`.
     """
 
+    saved = ("_kept",)
     of_each_process = True  # a checkpoint within an epoch holds what each rank has kept
 
     def __init__(
@@ -59,7 +60,6 @@ class EpochMetrics(OutputCollector):
         self.task = task
         self.restore = restore
         self.outputs: EpochOutputs | None = None
-        self._device = torch.device("cpu")
         self._loss: Any = None
         self._weighted = False
         self._statistics = [name for name in self.names if name in SAMPLE_STATISTICS]
@@ -147,45 +147,17 @@ class EpochMetrics(OutputCollector):
             custom=self.custom,
             targets=self.targets,
         )
-        values = {"loss": losses["total_loss"]}
-        values.update({name: value for name, value in losses.items() if name != "total_loss"})
-        values.update({name: metric_value(name, self.outputs) for name in self.names})
-        for name, value in values.items():
-            engine.state.metrics[self.prefix + name] = value
-
-    def state_dict(self) -> dict[str, Any]:
-        """The steps so far of an unfinished epoch."""
-        return {
-            "logits": [step["logits"] for step in self._kept],
-            "target": [step["target"] for step in self._kept],
-            "sample_id": [name for step in self._kept for name in step["sample_id"]],
-            "losses": [dict(step["losses"]) for step in self._kept],
-            "denominators": [dict(step["denominators"]) for step in self._kept],
-            "of_samples": {
-                name: [step["of_samples"][name] for step in self._kept] for name in self._statistics
-            },
-        }
+        values = {"loss": losses[TOTAL], **terms_of(losses)}
+        values |= {name: metric_value(name, self.outputs) for name in self.names}
+        engine.state.metrics.update({self.prefix + name: value for name, value in values.items()})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue an unfinished epoch, on the device of the next steps' tensors."""
-        names = iter(state_dict["sample_id"])
-        saved = state_dict.get("of_samples", {})
-        self._kept = []
-        for number, target in enumerate(state_dict["target"]):
+        super().load_state_dict(state_dict)
+        for step in self._kept:
             # A statistic that was not requested then is undefined for the steps so far.
-            of_samples = {
-                name: saved[name][number] if name in saved else _undefined_for(target)
-                for name in self._statistics
-            }
-            step = {
-                "logits": state_dict["logits"][number],
-                "target": target,
-                "sample_id": [next(names) for _ in target],
-                "losses": state_dict["losses"][number],
-                "denominators": state_dict["denominators"][number],
-                "of_samples": of_samples,
-            }
-            self._kept.append(map_tensors(step, lambda tensor: tensor.to(self._device)))
+            saved, undefined = step["of_samples"], _undefined_for(step["target"])
+            step["of_samples"] = {name: saved.get(name, undefined) for name in self._statistics}
 
 
 def _stacked(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

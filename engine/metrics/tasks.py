@@ -64,7 +64,6 @@ class Task:
     ``monitor`` selects the best epoch by default; ``further`` are metrics on request.
     """
 
-    name: str
     scores: Callable[[Tensor], Tensor]
     decide: Callable[[Tensor], Tensor]
     metrics: tuple[str, ...]
@@ -77,10 +76,10 @@ CLASSES = ("binary", "multiclass")
 _BINARY = (*CLASSIFICATION, "recall_at_fpr@0.05")
 _FURTHER = (*FURTHER, *OF_MODALITIES, *OF_ATTENTION)
 TASKS = {
-    "binary": Task("binary", softmax, likeliest, _BINARY, further=_FURTHER),
-    "multiclass": Task("multiclass", softmax, likeliest, CLASSIFICATION, further=_FURTHER),
-    "multilabel": Task("multilabel", sigmoid, likely, CLASSIFICATION, further=_FURTHER),
-    "regression": Task("regression", as_is, as_is, REGRESSION, "val/mae", "min", OF_ATTENTION),
+    "binary": Task(softmax, likeliest, _BINARY, further=_FURTHER),
+    "multiclass": Task(softmax, likeliest, CLASSIFICATION, further=_FURTHER),
+    "multilabel": Task(sigmoid, likely, CLASSIFICATION, further=_FURTHER),
+    "regression": Task(as_is, as_is, REGRESSION, "val/mae", "min", OF_ATTENTION),
 }
 # A monitor that selects nothing: the last epoch is the best.
 LAST_EPOCH = "last"

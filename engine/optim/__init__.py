@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from engine.eval_mode import WeightAverage
     from engine.optim.names import OPTIMIZERS, SCHEDULES, TAKEN_BY
     from engine.optim.optimizers import (
         GroupSettings,
@@ -18,5 +17,6 @@ if TYPE_CHECKING:
         scale_learning_rate,
     )
     from engine.optim.step_shares import LeftOutSteps, StepShares
+    from engine.optim.weight_average import WeightAverage
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import write_whole
 from engine.metrics import LAST_EPOCH, TIE_BREAK, Monitor
 
@@ -20,10 +20,8 @@ PLACE = ("epoch", "iteration", "optimizer_step")
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log, oldest first; an incomplete line is skipped."""
-    try:
+    with file_errors(f"cannot read the log {path}"):
         lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UsageError(f"cannot read the log {path}: {error.strerror}") from error
     rows = []
     for line in lines:
         try:
@@ -90,8 +88,6 @@ def as_json(value: Any) -> Any:
 
 def write_text(text: str, path: Path) -> None:
     """Write a page or table, which can be made again, as a whole, with its folder."""
-    try:
+    with file_errors(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error

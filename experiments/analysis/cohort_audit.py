@@ -15,13 +15,13 @@ from datasets.audit import LEVELS, Finding, accept, audit, check_transforms, cou
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.messages import Message
+from experiments.run_files import RunFile
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from datasets.transforms import OutOfDomain
     from experiments.config import Config
 
-AUDIT_NAME = "audit.json"
 # Before a training about so many scans are looked at: seconds, where all might take minutes.
 AUTOMATIC_SCANS = 20_000
 # One finding of each level, and the widths of the table's columns.
@@ -38,7 +38,7 @@ def audit_cohort(
     out_of_domain: Sequence[OutOfDomain] = (),
 ) -> list[Finding]:
     """Audit a cohort and its ``split``, str [N]; what the configuration accepts is marked."""
-    found = audit(cohort, split, config.data.label, config.data.group, max_scans)
+    found = audit(cohort, split, max_scans)
     found = sort_by_level([*found, *check_transforms(out_of_domain)])
     return accept(found, config.audit.accept)
 
@@ -59,12 +59,12 @@ def write_audit(findings: Sequence[Finding], folder: Path) -> None:
     """Write ``audit.json``."""
     content = {"findings": [found.plain() for found in findings]}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_whole(text.encode(), folder, AUDIT_NAME)
+    write_whole(text.encode(), folder, RunFile.AUDIT)
 
 
 def read_audit(folder: Path) -> list[Finding]:
     """Read back :func:`write_audit`; a run that was not audited has no findings."""
-    path = folder / AUDIT_NAME
+    path = folder / RunFile.AUDIT
     findings = json.loads(path.read_text("utf-8"))["findings"] if path.is_file() else []
     return [Finding.from_plain(values) for values in findings]
 

@@ -164,11 +164,11 @@ def about_refitted(epochs: int) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that was trained, validated and tested.
+    """What has come of a run.
 
-    ``results`` and ``outputs`` are of ``val`` and ``test``, ``intervals`` of the test metrics,
-    empty where none are wanted. ``weights`` names the tested ones; ``parameters`` counts trainable
-    ones. ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
+    ``results`` and ``outputs`` are of ``val`` and, once it was tested, of ``test``; ``intervals``
+    of the test metrics, empty where none are wanted. ``parameters`` counts trainable ones.
+    ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
     the weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
     """
 
@@ -176,12 +176,11 @@ class Outcome:
     config: Config
     data: Data
     results: dict[str, dict[str, float]]
-    intervals: dict[str, Interval]
     outputs: dict[str, EpochOutputs]
-    weights: dict[str, Tensor]
     epochs: int
     optimizer_steps: int
     parameters: int
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     findings: TestAnalysis = field(default_factory=TestAnalysis)
     audit: Sequence[Finding] = ()
     baselines: Baselines | None = None
@@ -201,11 +200,6 @@ class Outcome:
     def test_interval(self, metric: str) -> Interval:
         """A metric on the test set with its interval, if there is one."""
         return self.intervals.get(metric, Interval(self.results["test"][metric]))
-
-    @property
-    def too_few(self) -> list[str]:
-        """:func:`too_few_of` the test set's intervals."""
-        return too_few_of(self.intervals)
 
     def about_intervals(self) -> str:
         """Sentences on how the intervals were found; empty where none are wanted."""

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         Baselines,
         baseline_outputs,
         choose_names,
-        draw_groups,
         fit_baselines,
         start_baselines,
         stop_baselines,

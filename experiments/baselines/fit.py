@@ -83,7 +83,7 @@ def fit_baselines(
     ``started`` is from :func:`start_baselines` with the same arguments.
     """
     names, fuse = choose_names(data, settings.models)
-    samples = len(_rows(data, settings, seed))
+    samples = len(data.draw(settings.max_samples, seed))
     if started is None:
         calls = _calls(data, settings, seed)
         # One thread per model: BLAS and OpenMP would start as many as there are cores in each.
@@ -120,7 +120,7 @@ def stop_baselines(started: Generator[ClassicalModel, None, None]) -> None:
 def _calls(data: Data, settings: BaselinesConfig, seed: int) -> list[Any]:
     """One call of :func:`models.classical.fit_model` per baseline, for joblib."""
     names, _ = choose_names(data, settings.models)
-    train, rows = data.datasets["train"], _rows(data, settings, seed)
+    train, rows = data.datasets["train"], data.draw(settings.max_samples, seed)
     groups, task = data.cohort.groups[data.trained][rows], data.cohort.task
     modality = {name: _recipes(task)[name].modality for name in names}
     inputs = {"covariates": train.tabular[rows]}
@@ -165,20 +165,6 @@ def choose_names(data: Data, wanted: Sequence[str] = ()) -> tuple[list[str], boo
 
 def _recipes(task: str) -> Mapping[str, Recipe]:
     return REGRESSORS if task == "regression" else CLASSIFIERS
-
-
-def _rows(data: Data, settings: BaselinesConfig, seed: int) -> np.ndarray:
-    return draw_groups(data.cohort.groups[data.trained], settings.max_samples, seed)
-
-
-def draw_groups(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Rows of randomly drawn whole ``groups`` [N], at most so many (or one group); else all."""
-    if len(groups) <= most:
-        return np.arange(len(groups))
-    names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
-    return np.flatnonzero(np.isin(group_of, taken))
 
 
 def baseline_outputs(baselines: Baselines, data: Data, subset: str) -> dict[str, EpochOutputs]:

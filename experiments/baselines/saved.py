@@ -7,7 +7,7 @@ from datasets.cohort import TargetScaler
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from experiments.baselines.fit import Baselines
-from experiments.run_files import BASELINES_NAME
+from experiments.run_files import RunFile
 from models.classical import ClassicalModel
 
 # The classes of the estimators that skops does not trust by itself.
@@ -34,7 +34,7 @@ def save_baselines(baselines: Baselines, folder: Path) -> str | None:
         "scaler": baselines.scaler.state_dict() if baselines.scaler else None,
         "drawn": baselines.drawn,
     }
-    write_whole(dumps(plain, compression=zipfile.ZIP_DEFLATED), folder, BASELINES_NAME)
+    write_whole(dumps(plain, compression=zipfile.ZIP_DEFLATED), folder, RunFile.BASELINES)
     return None
 
 
@@ -47,9 +47,9 @@ def load_baselines(folder: Path) -> Baselines:
         raise UsageError(
             "reading baselines takes skops: pip install 'scanfire[baselines]'"
         ) from None
-    path = folder / BASELINES_NAME
+    path = folder / RunFile.BASELINES
     if not path.is_file():
-        raise UsageError(f"{folder}: there is no {BASELINES_NAME}; was baselines.enabled false?")
+        raise UsageError(f"{folder}: there is no {RunFile.BASELINES}; was baselines.enabled false?")
     try:
         plain = load(path, trusted=TRUSTED)
         models = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.checkpointing import load_checkpoint
 from engine.reporting import read_log
-from experiments.run_files import PREPROCESSING_NAME, WEIGHTS_NAME
+from experiments.run_files import RunFile
 
 # What only a run that was cut and continued has to say.
 OF_RESUMING = ("run_started", "run_resumed", "resumed", "nothing_to_train")
@@ -24,7 +24,7 @@ SAME_BYTES = (
     "metrics.json",
     "predictions.csv",
     "splits.csv",
-    f"checkpoints/{WEIGHTS_NAME}",
+    RunFile.WEIGHTS,
 )
 # Written while the run goes, or for a run that was cut only; named by time or by accident.
 NOT_COMPARED = (
@@ -89,7 +89,7 @@ def log_rows(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _states(path: Path) -> dict[str, Any]:
-    if path.name == PREPROCESSING_NAME:
+    if path.name == RunFile.PREPROCESSING:
         fitted: dict[str, Any] = torch.load(path, weights_only=True)
         return fitted
     states: dict[str, Any] = load_checkpoint(path)["states"]

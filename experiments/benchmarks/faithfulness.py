@@ -22,7 +22,7 @@ from engine.explain import WIDTH, Explained, Window, explain, top_windows, windo
 from experiments.benchmarks.peak_memory import PeakMemory
 from experiments.builders import Data, build_data
 from experiments.config import Config, construct, find_named, load_config
-from experiments.run_files import CONFIG_NAME, WEIGHTS_PATH
+from experiments.run_files import RunFile
 from models import MODELS
 
 # Windows that are looked at for planted peaks, and windows whose loss should be felt.
@@ -97,10 +97,10 @@ def read_subject(run_dir: Path) -> AuditContext:
     Args:
         run_dir: Its folder.
     """
-    config = load_config(str(run_dir / CONFIG_NAME))
+    config = load_config(str(run_dir / RunFile.CONFIG))
     data = build_data(config, run_dir / "splits.csv")
     model, untrained = (_build_model(config, data) for _ in range(2))
-    model.load_state_dict(load_file(run_dir / WEIGHTS_PATH))
+    model.load_state_dict(load_file(run_dir / RunFile.WEIGHTS))
     return AuditContext(
         config, data, model, untrained, read_truth(data.cohort.root), mean_input(data)
     )
@@ -194,7 +194,9 @@ def _measure(subject: AuditContext) -> Figures:
 
 def planted_found(windows: Sequence[Window], truth: SimulatedCohort) -> int:
     """How many of the planted peaks lie in one of the windows."""
-    return sum(any(window.holds(peak.mz) for window in windows) for peak in truth.disease_peaks)
+    return sum(
+        any(window.holds(peak.position) for window in windows) for peak in truth.disease_peaks
+    )
 
 
 def relative_gap(explained: Explained) -> float:

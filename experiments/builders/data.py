@@ -105,6 +105,10 @@ class Data:
         """Whether a sample is trained on, bool [N]."""
         return np.isin(self.split, self.fitted_on)
 
+    def draw(self, most: int, seed: int) -> np.ndarray:
+        """Training samples of randomly drawn whole groups, at most so many (or one group)."""
+        return draw_groups(self.cohort.groups[self.trained], most, seed)
+
     def groups_of(self, samples: Sequence[str]) -> list[str]:
         """The group of each of these samples."""
         group_of = dict(zip(self.cohort.sample_ids, self.cohort.groups, strict=True))
@@ -141,6 +145,16 @@ class Data:
         return self.transforms.describe() + [found.sentence for found in self.out_of_domain]
 
 
+def draw_groups(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows of randomly drawn whole ``groups`` [N], at most so many (or one group); else all."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
+    return np.flatnonzero(np.isin(group_of, taken))
+
+
 def default_cache_dir() -> Path:
     """The user's cache folder, by the XDG convention."""
     base = os.environ.get("XDG_CACHE_HOME")
@@ -157,9 +171,17 @@ def read_cohort(config: DataConfig) -> Cohort:
     root, labels = config.root, config.labels
     if root is None:
         wanted = config.simulated
+        settings = wanted.settings()
         folder = config.cache_dir or default_cache_dir()
         name = f"simulated-v{GENERATOR_VERSION}-n{wanted.n_samples}-seed{wanted.seed}"
-        simulated = simulate_cohort(folder / name, seed=wanted.seed, n_samples=wanted.n_samples)
+        # Nothing is added where all is as the first version had it.
+        name += "".join(f"-{key}-{value}" for key, value in settings.changed().items())
+        simulated = simulate_cohort(
+            folder / name,
+            seed=wanted.seed,
+            n_samples=wanted.n_samples,
+            settings=settings,
+        )
         root = simulated.root
         if config.label in (None, "label") and config.task not in SEVERAL_COLUMNS:
             # In their own order, controls are class 0 and cases, the positive ones, class 1.
@@ -205,6 +227,7 @@ def build_data(
         cohort.categorical,
         log=settings.log or (),
         missing_indicators=settings.missing_indicators,
+        encoding=settings.covariate_encoding,
     )
     encoder.fit(cohort.samples[train])
     tabular = encoder.transform(cohort.samples)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from datasets.cohort import SPECTRA_FILE, TargetScaler
 from datasets.errors import UsageError
+from engine.distributed import broadcast_from_main
 from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
 from engine.metrics import CustomMetric, EpochMetrics
@@ -24,24 +26,106 @@ from experiments.config import (
     one_line,
     parameter_types,
 )
-from models import MODELS
+from models import (
+    MODELS,
+    ClassicalMember,
+    Ensemble,
+    LinearPath,
+    Members,
+    TrainingSet,
+    fit_before_training,
+    is_fitted_before,
+)
 
 if TYPE_CHECKING:
     from experiments.builders.data import Data
-    from experiments.config import Config
+    from experiments.config import ComponentConfig, Config, MemberConfig, ModelConfig
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
     """The configured model (moved by the trainer), and its loss on the device."""
-    # Passed to constructors that have these parameters.
-    offered = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
-    model_class = find_named(config.model.name, MODELS, "model.name")
-    check_modalities(config.model.name, model_class, data)
-    model = construct(model_class, config.model.params, "model.params", offered)
+    sizes = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
+    members = config.model.members
+    for number, each in enumerate(members if isinstance(members, list) else [config.model]):
+        key = "model" if each is config.model else f"model.members.{number}"
+        check_modalities(each.name, f"{key}.name", data)
+    model = build_network(config.model, sizes, data.cohort.task)
+    if is_fitted_before(model):
+        _fit(model, config, data)
     task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
     name, params = config.loss.name or "", config.loss.params
     loss = build_loss(name, params, task, targets, data.num_classes)
     return model, choose_loss(model, loss.to(device))
+
+
+def _fit(model: nn.Module, config: Config, data: Data) -> None:
+    """Fit what is fitted before the training, on the main process; sets the samples' offset."""
+    train, groups = data.datasets["train"], data.cohort.groups[data.trained]
+
+    def fit() -> tuple[np.ndarray | None, dict[str, Tensor]]:
+        rows = data.draw(config.baselines.max_samples, config.seed)
+        of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
+        offset = fit_before_training(model, TrainingSet(*of_rows, data.cohort.task, config.seed))
+        if offset is not None and len(rows) < len(train):
+            assert isinstance(model, LinearPath)
+            others = np.setdiff1d(np.arange(len(train)), rows)
+            whole = np.empty((len(train), offset.shape[1]), dtype=np.float32)
+            whole[rows] = offset
+            whole[others] = model.predict(train.mean_scans(others), train.tabular[others])
+            offset = whole
+        return offset, dict(model.named_buffers())
+
+    train.offset, fitted = broadcast_from_main(fit)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(fitted[name])
+
+
+def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) -> nn.Module:
+    """The configured model; ``sizes`` are offered to constructors that have these parameters."""
+    if isinstance(settings.members, list):
+        return _build_ensemble(settings, settings.members, sizes, task)
+    model = _build_members(settings, settings.members, "model", sizes)
+    if not settings.linear_path:
+        return model
+    # The linear model sees what the network sees.
+    takes = inspect.signature(find_named(settings.name, MODELS, "model.name")).parameters
+    both = SPECTRA not in takes and COVARIATES not in takes
+    seen = {name: sizes[name] if both or name in takes else 0 for name in (SPECTRA, COVARIATES)}
+    try:
+        return LinearPath(model, **seen, num_classes=sizes["num_classes"])
+    except ValueError as error:
+        raise UsageError(f"model.linear_path: {error}") from error
+
+
+def _build_members(
+    settings: ComponentConfig, count: int, key: str, sizes: Mapping[str, int]
+) -> nn.Module:
+    """A model, or several of it."""
+    model_class = find_named(settings.name, MODELS, f"{key}.name")
+    networks = [
+        construct(model_class, settings.params, f"{key}.params", sizes) for _ in range(count)
+    ]
+    return networks[0] if count == 1 else Members(networks)
+
+
+def _build_ensemble(
+    settings: ModelConfig, members: Sequence[MemberConfig], sizes: Mapping[str, int], task: str
+) -> nn.Module:
+    networks, classical = {}, {}
+    for number, member in enumerate(members):
+        key, name = f"model.members.{number}", member.name.rpartition(".")[2]
+        while name in (*networks, *classical):  # a second one of a name
+            name = f"{name}_{number + 1}"
+        if member.name not in classical_names(task):
+            networks[name] = _build_members(member, member.members, key, sizes)
+            continue
+        if member.params or member.members > 1:
+            raise UsageError(f"{key}: '{member.name}' has neither params nor several members")
+        features = sizes[SPECTRA if member.name.startswith("spectra") else COVARIATES]
+        classical[name] = ClassicalMember(member.name, features, sizes["num_classes"], task)
+    own = {"networks": networks, "classical": classical}
+    ensemble: nn.Module = construct(Ensemble, settings.params, "model.params", own)
+    return ensemble
 
 
 def build_evaluator(
@@ -106,33 +190,46 @@ def _try_step(
 SPECTRA, COVARIATES = "spec_len", "tab_dim"
 
 
-def check_modalities(name: str, model: Callable[..., Any], data: Data) -> None:
+def check_modalities(name: str, key: str, data: Data) -> None:
     """Refuse a model of spectra where there are none, and one of covariates likewise.
 
-    A class of the user's own may do with no covariates, and is asked itself.
+    A class of the user's own may do with no covariates, and is asked itself. ``key`` is that of the
+    name.
     """
-    takes = inspect.signature(model).parameters
-    if not data.cohort.has_spectra and SPECTRA in takes:
+    cohort = data.cohort
+    if not cohort.has_spectra and _needs(name, key, SPECTRA, task=cohort.task):
         raise UsageError(
-            f"model.name: '{name}' takes spectra, and the cohort {data.cohort.root.name} has none "
+            f"{key}: '{name}' takes spectra, and the cohort {cohort.root.name} has none "
             f"(no {SPECTRA_FILE}); choose {_without(SPECTRA)}"
         )
-    if not data.tab_dim and name in MODELS and COVARIATES in takes:
+    known = name in MODELS or name in classical_names(cohort.task)
+    if not data.tab_dim and known and _needs(name, key, COVARIATES, task=cohort.task):
         raise UsageError(
-            f"model.name: '{name}' takes covariates, and none is named for the cohort "
-            f"{data.cohort.root.name}; name some by data.numeric and data.categorical, or choose "
+            f"{key}: '{name}' takes covariates, and none is named for the cohort "
+            f"{cohort.root.name}; name some by data.numeric and data.categorical, or choose "
             f"{_without(COVARIATES)}"
         )
 
 
+def _needs(name: str, key: str, modality: str, task: str) -> bool:
+    """Whether a model needs a modality; one with a default size can do without."""
+    if name in classical_names(task):
+        return name.startswith("spectra") == (modality == SPECTRA)
+    parameter = inspect.signature(find_named(name, MODELS, key)).parameters.get(modality)
+    return parameter is not None and parameter.default is parameter.empty
+
+
 def _without(modality: str) -> str:
-    """The models that do not take a modality."""
-    names = [
-        name
-        for name in MODELS
-        if modality not in inspect.signature(find_named(name, MODELS, "model.name")).parameters
-    ]
+    """The models that do not need a modality."""
+    names = [name for name in MODELS if not _needs(name, "model.name", modality, "")]
     return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def classical_names(task: str) -> tuple[str, ...]:
+    """The classical models that can be members of an ensemble."""
+    kinds = ("ridge",) if task == "regression" else ("logistic", "pca_logistic")
+    found = [f"spectra_{kind}" for kind in (*kinds, "extra_trees")]
+    return (*found, f"covariates_{kinds[0]}", "covariates_extra_trees")
 
 
 # Parameters that may be one number for each class or label.

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
         write_comparison_files,
         write_run_comparison,
     )
-    from experiments.comparison.family_runs import (
-        SEEDS,
-        compare_families,
-        run_all,
-    )
+    from experiments.comparison.family_runs import compare_families, run_all
     from experiments.comparison.run_comparison import compare_runs
 else:
     __getattr__ = lazy_exports(__name__, __file__)

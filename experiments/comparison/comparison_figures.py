@@ -17,7 +17,6 @@ from experiments.analysis import ranked_scores
 from experiments.report.figures import (
     GUIDE,
     PALETTE,
-    add_chance,
     add_diagonal,
     say_undefined,
     shown_name,
@@ -41,14 +40,11 @@ def metric_bars(models: Sequence[str], figures: Mapping[str, Sequence[Interval]]
         for index, found in enumerate(figures[metric]):
             pattern = {"shape": _again(PATTERNS, index)}
             figure.add_bar(
-                x=[index],
-                y=[found.value],
                 marker={"color": _colour(index), "pattern": pattern},
                 text=[figure_text(found.value, SHORT_DIGITS)],
                 textposition="inside",
                 insidetextanchor="start",
-                **_with_interval(found),
-                **_in_legend(models, index, metric == next(iter(places))),
+                **_with_interval(found, models, index, metric == next(iter(places))),
                 **place,
             )
     # Names would be longer than the bars are wide: they stand in the legend.
@@ -67,12 +63,9 @@ def metric_differences(
     for metric, place in places.items():
         for index, found in enumerate(differences[metric], start=1):
             figure.add_scatter(
-                x=[index],
-                y=[found.value],
                 mode="markers",
                 marker={"color": _colour(index), "size": 9, "symbol": _again(SYMBOLS, index)},
-                **_with_interval(found),
-                **_in_legend(models, index, metric == next(iter(places))),
+                **_with_interval(found, models, index, metric == next(iter(places))),
                 **place,
             )
         figure.add_hline(y=0, line=GUIDE, **place)  # on an empty panel Plotly draws none
@@ -82,8 +75,12 @@ def metric_differences(
     return figure
 
 
-def _with_interval(found: Interval) -> dict[str, Any]:
-    told: dict[str, Any] = {"hovertemplate": with_bounds(found)}
+def _with_interval(
+    found: Interval, models: Sequence[str], index: int, in_legend: bool
+) -> dict[str, Any]:
+    """A model's figure at its place, with its interval if there is one."""
+    told: dict[str, Any] = {"x": [index], "y": [found.value], "hovertemplate": with_bounds(found)}
+    told |= _in_legend(models, index, in_legend)
     if not math.isnan(found.low):
         ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
         told["error_y"] = {"symmetric": False, "color": "grey", "thickness": 1.5, **ends}
@@ -103,26 +100,22 @@ def ranked_by_model(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -
 
 def roc_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """A panel for each class (or label), a ROC curve a model; "undefined" where there is none."""
-    figure, defined = _curves(outputs, names, lambda true, by: roc_curve(true, by)[:2])
-    for number, (_, place) in enumerate(defined):
-        add_chance(figure, showlegend=number == 0, **place)
+    figure = _curves(outputs, names, lambda true, by: roc_curve(true, by)[:2], lambda _: [0.0, 1.0])
     figure.update_xaxes(title_text="false positive rate")
-    figure.update_yaxes(title_text="true positive rate")
-    return figure
+    return figure.update_yaxes(title_text="true positive rate")
 
 
 def precision_recall_curves(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:
     """The same of precision over recall; chance is the share of positives."""
     # scikit-learn gives precision first, and by falling recall.
-    figure, defined = _curves(
-        outputs, names, lambda true, by: precision_recall_curve(true, by)[1::-1]
+    figure = _curves(
+        outputs,
+        names,
+        lambda true, by: precision_recall_curve(true, by)[1::-1],
+        lambda positive: [positive.mean()] * 2,
     )
-    for number, (positive, place) in enumerate(defined):
-        line = {"mode": "lines", "line": GUIDE, "name": "chance", "showlegend": number == 0}
-        figure.add_scatter(x=[0, 1], y=[positive.mean()] * 2, **line, **place)
     figure.update_xaxes(title_text="recall")
-    figure.update_yaxes(title_text="precision", range=[0, 1.02])
-    return figure
+    return figure.update_yaxes(title_text="precision", range=[0, 1.02])
 
 
 def areas(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> list[list[str]]:
@@ -143,24 +136,25 @@ def _curves(
     outputs: Mapping[str, EpochOutputs],
     names: Sequence[str],
     curve: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]],
-) -> tuple[go.Figure, list[tuple[np.ndarray, dict[str, int]]]]:
-    """A panel for each class or label; who is positive in those with a curve, and their places."""
-    models, ranked, defined = list(outputs), ranked_by_model(outputs, names), []
+    chance: Callable[[np.ndarray], list[float]],
+) -> go.Figure:
+    """A panel for each class or label; ``chance`` has the ends of its line of who is positive."""
+    models, ranked = list(outputs), ranked_by_model(outputs, names)
     figure, places = _panels(list(ranked), CURVES_HEIGHT)
     first = next((name for name, of_models in ranked.items() if of_models), None)
     for name, of_models in ranked.items():
-        if of_models:
-            defined.append((next(iter(of_models.values()))[1], places[name]))
-        else:
-            say_undefined(figure, **places[name])
         for model, (scores, positive) in of_models.items():
             index = models.index(model)
             x, y = curve(positive, scores)
             line = {"color": _colour(index), "dash": _again(DASHES, index)}
             legend = _in_legend(models, index, name == first)
             figure.add_scatter(x=x, y=y, mode="lines", line=line, **legend, **places[name])
-    figure.update_layout(showlegend=True)
-    return figure, defined
+        if of_models:
+            ends = {"x": [0, 1], "y": chance(positive), "showlegend": name == first}
+            figure.add_scatter(mode="lines", line=GUIDE, name="chance", **ends, **places[name])
+        else:
+            say_undefined(figure, **places[name])
+    return figure.update_layout(showlegend=True)
 
 
 def overlaid_predictions(outputs: Mapping[str, EpochOutputs], names: Sequence[str]) -> go.Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import write_whole
 from datasets.messages import sentences
 from engine.metrics import EpochOutputs, better_when
@@ -50,10 +50,8 @@ def write_comparison_files(
     All ``outputs`` are of the same samples. Returns the table and the pages (a regression has no
     curves, its predictions are a section of the page); and in one line why there are no images.
     """
-    try:
+    with file_errors(f"cannot write to {folder}"):
         write_whole(table.to_csv(index=False).encode(), folder, TABLE_NAME)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
     ranked = next(iter(outputs.values())).task != "regression"
     if not ranked:
         figure = overlaid_predictions(outputs, names)

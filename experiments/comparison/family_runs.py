@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.reporting import figure_text
 from experiments.config import FAMILIES, choose_families, load_config, write_yaml
 from experiments.run_files import read_run
-from experiments.runs import run_planned
+from experiments.runs import run_each, states_of
 
 if TYPE_CHECKING:
     from experiments.config import Config
@@ -52,10 +52,8 @@ def compare_families(
         print("to continue: the same command line")
         return code
     text = families_table(configs, base.exp_name)
-    try:
+    with file_errors(f"--out: cannot write {place}"):
         write_whole(text.encode(), place.parent, place.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write {place}: {error.strerror}") from error
     print(f"\n{text}\n{place}")
     return 0
 
@@ -95,7 +93,8 @@ def plan(
 
 def run_all(configs: Mapping[tuple[int, str], Config]) -> int | None:
     """Run what is not finished yet; the exit code if a signal stopped a run, else None."""
-    return run_planned(list(configs.values()), lambda config: config.model.name)
+    planned = list(configs.values())
+    return run_each(planned, states_of(planned))
 
 
 def families_table(configs: Mapping[tuple[int, str], Config], name: str) -> str:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         AUXILIARY_TERMS,
         Config,
         EarlyStoppingConfig,
+        MemberConfig,
+        ModelConfig,
         OptimizerConfig,
         SchedulerConfig,
         TermConfig,

@@ -6,8 +6,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -212,6 +212,15 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
     return getattr(module, attribute)
 
 
+@contextmanager
+def keyed(key: str) -> Iterator[None]:
+    """Put a key in front of what UsageErrors say."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from error
+
+
 def parameter_types(make: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a constructor's parameters; empty where they cannot be evaluated."""
     with suppress(NameError, TypeError, AttributeError):
@@ -265,10 +274,8 @@ def arguments_for(
     types_of = {n: alternatives(kind) for n, kind in parameter_types(make).items() if n in params}
     for name, kinds in types_of.items():
         if Path in kinds and isinstance(params[name], str):
-            try:
+            with keyed(f"{key}.{name}"):
                 arguments[name] = as_path(params[name])
-            except UsageError as error:
-                raise UsageError(f"{key}.{name}: {error}") from error
         elif not _fits(params[name], kinds):
             expected = " or ".join(dict.fromkeys(WORDS[kind] for kind in kinds))
             shown = json.dumps(params[name], ensure_ascii=False, default=str)

@@ -11,9 +11,11 @@ from datasets.errors import UsageError
 from engine.metrics import CustomMetric, custom_metric, custom_metrics, try_metric
 from experiments.config.components import (
     Entry,
+    arguments_for,
     construct,
     find_named,
     is_path,
+    keyed,
     metric_name,
     split_entry,
 )
@@ -31,8 +33,10 @@ def build_metrics(
     built = [_build(entry, f"metrics.{number}") for number, entry in enumerate(entries)]
     for number, metric in enumerate(built):
         if isinstance(metric, CustomMetric) and width is not None:
-            _keyed(f"metrics.{number}", functools.partial(try_metric, metric, task, width))
-    _keyed("metrics", lambda: custom_metrics(built))
+            with keyed(f"metrics.{number}"):
+                try_metric(metric, task, width)
+    with keyed("metrics"):
+        custom_metrics(built)
     return built
 
 
@@ -81,7 +85,8 @@ def _build(entry: Entry, key: str) -> str | CustomMetric:
         found = construct(found, params, f"{key}.params")
     elif params:
         found = _with_params(found, params, f"{key}.params")
-    return _keyed(key, lambda: custom_metric(found, metric_name(entry)))
+    with keyed(key):
+        return custom_metric(found, metric_name(entry))
 
 
 def _makes_a_metric(found: Any, params: Mapping[str, Any]) -> bool:
@@ -113,20 +118,6 @@ def _with_params(function: Callable[..., Any], params: Mapping[str, Any], key: s
     """The function with keywords set; checked like a constructor's parameters."""
     if isinstance(function, torchmetrics.Metric):
         raise UsageError(f"{key}: {type(function).__name__} is built already; give its class")
-    asked = _asked_for(function, params)
-
-    def keywords(**given: Any) -> Callable[..., Any]:
-        return lambda scores, target: function(scores, target, **given)
-
-    signature = inspect.signature(function)
-    kept = [p for p in signature.parameters.values() if p.name not in asked[:2]]
-    keywords.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    keywords.__name__ = getattr(function, "__name__", str(function))
-    return construct(keywords, params, key)
-
-
-def _keyed(key: str, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except UsageError as error:
-        raise UsageError(f"{key}: {error}") from error
+    given = dict.fromkeys(_asked_for(function, params)[:2])
+    arguments = arguments_for(function, params, key, given)
+    return functools.partial(function, **{name: arguments[name] for name in params})

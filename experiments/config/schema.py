@@ -46,6 +46,10 @@ from experiments.config.report import (
 Rate = Annotated[Number, Field(gt=0, le=100)]
 Decay = Annotated[Number, Field(ge=0, le=100)]
 Factor = Annotated[Number, Field(ge=0, le=1e6)]
+# All train side by side.
+Members = Annotated[Count, Field(ge=1, le=100)]
+# The model whose members are models.
+ENSEMBLE = "ensemble"
 # Numbers, suffixes and the names of folds are added to a run's name, and a file name has 255 bytes.
 LONGEST_EXP_NAME = 160
 
@@ -56,6 +60,44 @@ class TermConfig(ComponentConfig):
     weight: Factor = 1.0
     on: Text | None = Field(default=None, description="the model's output to read, not its logits")
     optional: bool = Field(default=False, description="left out where the model has no such output")
+
+
+class MemberConfig(ComponentConfig):
+    """A member of an ensemble: a model, or a classical one that is linear or of extra trees."""
+
+    members: Members = Field(default=1, description="networks of different initial weights")
+
+
+def _by_name(member: Any) -> Any:
+    return {"name": member} if isinstance(member, str) else member
+
+
+class ModelConfig(ComponentConfig):
+    """The network, how many of it, and what it stands on."""
+
+    members: Members | list[Annotated[MemberConfig, BeforeValidator(_by_name)]] = Field(
+        default=1,
+        description="networks of different initial weights, whose logits are averaged; "
+        f"of an {ENSEMBLE} a list of models",
+    )
+    linear_path: bool = Field(
+        default=False,
+        description="whether the network learns what a regularised linear model leaves",
+    )
+
+    @model_validator(mode="after")
+    def _ensemble_has_members(self) -> ModelConfig:
+        listed = isinstance(self.members, list)
+        if listed != (self.name == ENSEMBLE):
+            has = "has a list of members" if self.name == ENSEMBLE else "has a number of members"
+            raise ValueError(f"members: the model '{self.name}' {has}")
+        if listed and self.linear_path:
+            raise ValueError(
+                f"linear_path: an {ENSEMBLE} has linear models as members, such as spectra_logistic"
+            )
+        if self.members == []:
+            raise ValueError(f"members: an {ENSEMBLE} needs at least one")
+        return self
 
 
 class LossConfig(Section):
@@ -267,7 +309,7 @@ class Config(Section):
     runs_dir: Place = Path("runs")
     seed: Seed = 0
     data: DataConfig = DataConfig()
-    model: ComponentConfig = ComponentConfig(name="tft")
+    model: ModelConfig = ModelConfig(name="tft")
     loss: LossConfig = LossConfig()
     metrics: Annotated[list[Text | ComponentConfig], BeforeValidator(several)] = Field(
         default=[],

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from datasets.cohort import UNNAMED_AXIS
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, file_errors, nearest
 from engine.checkpointing import load_checkpoint, preserve_rng_state, save_checkpoint
 from engine.eval_mode import eval_mode
 from engine.evaluator import Evaluator
@@ -111,10 +111,8 @@ def build_default_trainer(
 
 def save_weights(model: nn.Module, path: Path, **others: Any) -> None:
     """Write a model's weights, and ``others`` of plain types, atomically; make missing folders."""
-    try:
+    with file_errors(f"cannot make the folder {path.parent}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}") from error
     meta = {"model": {"name": type(model).__name__}}
     save_checkpoint(path, {"model": dict(model.state_dict()), **others}, meta)
 

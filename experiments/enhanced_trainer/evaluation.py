@@ -13,7 +13,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.nn import functional
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.evaluator import Evaluator
 from engine.events import Phase
@@ -109,11 +109,9 @@ def write_evaluation(folder: Path, outputs: EpochOutputs, names: Sequence[str]) 
             f"{REPORT}.csv": table.to_csv(index_label="class"),
             f"{REPORT}.txt": table.to_string(float_format="%.4f", na_rep="undefined") + "\n",
         }
-    try:
+    with file_errors(f"cannot write to {folder}"):
         for name, text in texts.items():
             write_whole(text.encode(), folder, name)
-    except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 # Means over so many samples hardly move any more, and an explanation takes many passes for each.

@@ -46,7 +46,7 @@ from experiments.enhanced_trainer.evaluation import (
     write_comparison,
     write_evaluation,
 )
-from experiments.report import ResultPages, write_images
+from experiments.report import ResultPages, write_images, write_images_of
 from experiments.report.figures import training_curves
 from experiments.run_files import is_named, new_run_dir
 from handlers.checkpoint import BEST_NAME
@@ -285,7 +285,7 @@ class EnhancedTrainer:
                 self._generate_evaluation_plots(pages, metrics)
             if explain:
                 self._generate_interpretability_analysis(pages, shap)
-            self._say_why_no_images(pages.images())
+            self._say_why_no_images(write_images_of(pages.written))
         results = {**metrics, "predictions": outputs.predictions.tolist()}
         if outputs.task != "regression":
             results["classification_report"] = class_report(outputs, names)

@@ -14,7 +14,7 @@ from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import write_splits
 from engine.metrics import CLASSES
-from experiments.run_files import PREDICTIONS_NAME, SPLITS_NAME
+from experiments.run_files import RunFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ def run_changed(run: Callable[[Config], int | None], task: ChangedRun) -> int | 
     try:
         code = run(_write_cohort(task, folder))
         if code is None:
-            predictions = folder / RUN / PREDICTIONS_NAME
+            predictions = folder / RUN / RunFile.PREDICTIONS
             write_whole(predictions.read_bytes(), task.path.parent, task.path.name)
             shutil.rmtree(folder)
         return code
@@ -81,7 +81,7 @@ def _write_cohort(task: ChangedRun, folder: Path) -> Config:
         table[column] = cells
     text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
     write_whole(text.encode(), root, SAMPLES_FILE)
-    splits = folder / SPLITS_NAME
+    splits = folder / RunFile.SPLITS
     names = np.array(cohort.sample_ids, dtype=object)
     write_splits(splits, names[kept].tolist(), cohort.groups[kept], task.split[kept])
     numbers = {name: number for number, name in enumerate(cohort.class_names)}

@@ -13,7 +13,7 @@ import pandas as pd
 from datasets.errors import UsageError, nearest
 from datasets.splits import class_strata
 from engine.metrics import better_when, metric_value
-from experiments.baselines import draw_groups
+from experiments.builders import draw_groups
 from experiments.folds.changed_runs import ChangedRun, run_changed
 from experiments.folds.fold_baselines import (
     DIGITS,

@@ -132,7 +132,7 @@ def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
     for candidate in plan.candidates:
         own = [config for key, config in plan.runs.items() if key[0] == candidate]
         try:
-            states_of(own[:1], lambda config: config.model.name)
+            states_of(own[:1])
         except UsageError as error:
             if not all_that_fit or candidate == plan.base.model.name:
                 raise

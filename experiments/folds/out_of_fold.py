@@ -14,8 +14,8 @@ from datasets.errors import UsageError
 from engine.metrics import TASKS, EpochOutputs
 from experiments.baselines import model_losses, ranked
 from experiments.run_files import (
-    VAL_PREDICTIONS_NAME,
     FinishedRun,
+    RunFile,
     SavedOutputs,
     outputs_of,
     outputs_table,
@@ -125,7 +125,7 @@ def gather(plan: Plan, metric: str, baselines: Sequence[Mapping[str, Models]]) -
         found: dict[str, dict[str, SavedOutputs]] = {"val": {}, "test": {}}
         for name in plan.candidates:
             own = [runs[name, seed, number] for seed in plan.seeds]
-            validated = [read_predictions(run.folder / VAL_PREDICTIONS_NAME)[0] for run in own]
+            validated = [read_predictions(run.folder / RunFile.VAL_PREDICTIONS)[0] for run in own]
             custom = own[0].outputs.custom
             found["val"][name] = replace(mean_outputs(validated), custom=custom)
             found["test"][name] = mean_outputs([run.outputs for run in own])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -20,16 +21,7 @@ from experiments.folds.fold_baselines import members_of
 from experiments.folds.fold_checks import StoppedError
 from experiments.folds.fold_leaderboard import title
 from experiments.report.text import escape_markdown
-from experiments.run_files import (
-    BASELINES_NAME,
-    CARD_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    PREPROCESSING_NAME,
-    SPLITS_NAME,
-    WEIGHTS_PATH,
-    FinishedRun,
-)
+from experiments.run_files import FinishedRun, RunFile
 from experiments.runs import (
     CODE,
     REFIT_FOLDER,
@@ -96,17 +88,17 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     fitted = fit_baselines(data, settings_of, found.metric, config.seed)
     if LATE_FUSION in names:
         fitted = replace(fitted, fused=singles)
-    write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
-    write_whole(write_yaml(plan.base.plain()).encode(), folder, CONFIG_NAME)
+    write_whole(pack_preprocessing(data), folder, RunFile.PREPROCESSING)
+    write_whole(write_yaml(plan.base.plain()).encode(), folder, RunFile.CONFIG)
     card = _card(board, "", LOAD_BASELINES)
-    write_whole(card.encode(), folder, CARD_NAME)
+    write_whole(card.encode(), folder, RunFile.CARD)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
 
 
 def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
     """One for each seed."""
     found, plan, name = board.found, board.found.plan, board.found.best_first[0]
-    (folder / BASELINES_NAME).unlink(missing_ok=True)
+    (folder / RunFile.BASELINES).unlink(missing_ok=True)
     several = len(plan.seeds) > 1
     folders = {seed: folder / f"seed{seed}" if several else folder for seed in plan.seeds}
     _remove_others(folder, list(folders.values()))
@@ -141,8 +133,8 @@ def _train_networks(
                 raise StoppedError(int(code))
     except FinalTrainingError as error:
         for task in tasks:
-            (task.folder / WEIGHTS_PATH).unlink(missing_ok=True)
-            write_whole(write_yaml(task.config.plain()).encode(), task.folder, CONFIG_NAME)
+            (task.folder / RunFile.WEIGHTS).unlink(missing_ok=True)
+            write_whole(write_yaml(task.config.plain()).encode(), task.folder, RunFile.CONFIG)
         name = tasks[0].config.model.name
         return f"{name} is not trained on all samples, {folder} has its settings alone: {error}"
     if len(tasks) > 1:
@@ -185,7 +177,9 @@ def _remove_others(folder: Path, kept: Collection[Path] = ()) -> None:
         if re.fullmatch(r"seed\d+", place.name) and place not in kept:
             shutil.rmtree(place)
     if folder not in kept:
-        named = (CARD_NAME, CONFIG_NAME, PREPROCESSING_NAME, ENVIRONMENT_NAME, SPLITS_NAME)
-        for name in (WEIGHTS_PATH, *named):
+        described = (RunFile.CARD, RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.SPLITS)
+        for name in (RunFile.WEIGHTS, RunFile.PREPROCESSING, *described):
             (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it holds something else
+            (folder / RunFile.WEIGHTS).parent.rmdir()
         shutil.rmtree(folder / REFIT_FOLDER, ignore_errors=True)

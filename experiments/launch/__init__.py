@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.launch.context import (
-        JOB,
-        LaunchContext,
-        begun_run,
-        current_launch,
-        quiet_others,
-    )
+    from experiments.launch.context import LaunchContext, begun_run, current_launch, quiet_others
     from experiments.launch.environment import REQUIREMENTS, describe_environment
     from experiments.launch.process_group import (
         PEER_LOST_CODE,

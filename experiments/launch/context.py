@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.run_files import ENVIRONMENT_NAME, is_finished, is_named
+from experiments.run_files import RunFile, is_finished, is_named
 
 # What torchrun tells each process that it starts.
 TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -122,7 +122,7 @@ def begun_run(job: LaunchContext, runs_dir: Path, exp_name: str) -> Path | None:
     remembered = job.recall_run()
     if remembered is not None or not job.forgets or job.run_id == UNNAMED:
         return remembered
-    told = [p for p in runs_dir.glob(f"*/{ENVIRONMENT_NAME}") if is_named(p.parent, exp_name)]
+    told = [p for p in runs_dir.glob(f"*/{RunFile.ENVIRONMENT}") if is_named(p.parent, exp_name)]
     own = [p for p in told if _job_of(p) == job.run_id and not is_finished(p.parent)]
     newest = max(own, key=lambda path: path.stat().st_mtime_ns, default=None)
     return None if newest is None else newest.parent

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.report.report_content import content_while_training, sample_source
+    from experiments.report.report_content import content_of, sample_source
     from experiments.report.report_page import check_sections, render_report, write_report
     from experiments.report.report_payload import pack_samples
     from experiments.report.result_pages import (

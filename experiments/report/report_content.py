@@ -24,11 +24,11 @@ from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
 from experiments.analysis import Outcome, TestAnalysis
-from experiments.config import Config, write_yaml
+from experiments.config import write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.text import limits, warnings_of
 from experiments.report.words import names_of_kinds
-from experiments.run_files import ENVIRONMENT_NAME, LOG_NAME, without_places
+from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,52 +121,64 @@ class ReportContent:
         return "validation" if self.test is None else "test"
 
 
-def content_of(outcome: Outcome, parts: Sequence[Part] = ()) -> ReportContent:
-    """The page of a finished run, whose log and environment are in its folder."""
+def content_of(
+    outcome: Outcome, parts: Sequence[Part] = (), epochs: Sequence[Mapping[str, Any]] | None = None
+) -> ReportContent:
+    """The page of a run, whose environment is in its folder.
+
+    A run in progress has no outputs of the test set; ``epochs`` are its rows so far. Those of a
+    finished run are in its log.
+    """
     config, data, run_dir = outcome.config, outcome.data, outcome.run_dir
-    names, test = config.metric_names, outcome.outputs["test"]
-    # The explorer is one of spectra.
-    samples = sample_source(data, test.sample_id) if data.cohort.has_spectra else None
+    cohort, test = data.cohort, outcome.outputs.get("test")
+    finished, names = test is not None, config.metric_names
+    if epochs is None:
+        epochs = [row for row in read_log(run_dir / RunFile.LOG) if row["event"] == "epoch"]
+    val, told = outcome.results["val"], warnings_of(outcome) if finished else ()
+    # The positive class is named beside the figures.
+    positive = about_positive(cohort.task, cohort.class_names)
+    described: list[str] = [line for line in cohort.lines() if line != positive]
+    described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
+    lines = (line if isinstance(line, Message) else Message("{}", line) for line in described)
+    pairs = zip(cohort.sample_ids, cohort.groups, strict=True)
     return ReportContent(
-        status="finished",
+        title=run_dir.name,
+        status="finished" if finished else "running",
         epoch=outcome.epochs,
-        headline={name: outcome.results["val"][name] for name in names},
-        tested={name: outcome.test_interval(name) for name in names},
+        max_epochs=config.trainer.max_epochs or 0,
+        task=cohort.task,
+        class_names=cohort.class_names,
+        language=config.report.language,
+        model=_about_model(outcome),
+        task_text=_task_text(cohort),
+        # The subsets have a table of their own.
+        cohort=[line.capitalized for line in lines],
+        split=[_split_row(data, subset) for subset in SUBSETS],
+        audit=outcome.audit if config.audit.enabled else None,
+        headline={name: val[name] for name in names if name in val},
+        tested={name: outcome.test_interval(name) for name in names} if finished else {},
         about_intervals=outcome.about_intervals(),
         leaderboard=outcome.leaderboard,
-        warnings=[Message("{}.", line) for line in dict.fromkeys(warnings_of(outcome))],
-        limits=limits(outcome),
-        audit=outcome.audit if config.audit.enabled else None,
-        epochs=[row for row in read_log(run_dir / LOG_NAME) if row["event"] == "epoch"],
-        val=outcome.outputs["val"],
-        test=test,
-        findings=outcome.findings,
-        samples=samples,
-        parts=parts,
-        **_known_from_the_start(run_dir, config, data, outcome.parameters),
-    )
-
-
-def content_while_training(
-    run_dir: Path,
-    config: Config,
-    data: Data,
-    epochs: Sequence[Mapping[str, Any]],
-    val: EpochOutputs | None = None,
-    parameters: int | None = None,
-    audit: Sequence[Finding] | None = None,
-) -> ReportContent:
-    """The page of a run in progress; ``run_dir`` has the environment."""
-    metrics = epochs[-1]["metrics"] if epochs else {}
-    known = {name: metrics.get(f"val/{name}") for name in config.metric_names}
-    return ReportContent(
-        status="running",
-        epoch=epochs[-1]["epoch"] if epochs else 0,
-        headline={name: float(value) for name, value in known.items() if value is not None},
+        warnings=[Message("{}.", line) for line in dict.fromkeys(told)],
+        limits=limits(outcome) if finished else [],
         epochs=epochs,
-        val=val,
-        audit=audit,
-        **_known_from_the_start(run_dir, config, data, parameters),
+        val=outcome.outputs.get("val"),
+        test=test,
+        groups={name: str(group) for name, group in pairs},
+        findings=outcome.findings,
+        # The explorer is one of spectra.
+        samples=sample_source(data, test.sample_id) if test and cohort.has_spectra else None,
+        parts=parts,
+        settings=write_yaml(without_places(config.resolved())),
+        environment=_environment(run_dir),
+        names=[
+            cohort.root.name,
+            *cohort.numeric,
+            *cohort.categorical,
+            *data.encoder.feature_names,
+            *(name for name in cohort.excluded if name != MISSING_LABEL),
+            *sorted(names_of_kinds(cohort)),
+        ],
     )
 
 
@@ -201,57 +213,30 @@ def _texts(column: pd.Series, unit: str | None) -> list[str]:
     return [text + behind if there else "" for text, there in known]
 
 
-def _known_from_the_start(
-    run_dir: Path, config: Config, data: Data, parameters: int | None
-) -> dict[str, Any]:
-    cohort = data.cohort
-    model, monitor = config.model.name, config.checkpoint.monitor
-    count = () if parameters is None else (f"{parameters:,}",)
-    told = "Model {} with {} parameters" if count else "Model {}"
+def _about_model(outcome: Outcome) -> str:
+    config = outcome.config
+    told, monitor = "Model {} with {} parameters", config.checkpoint.monitor
+    about = (config.model.name, f"{outcome.parameters:,}")
     if monitor == LAST_EPOCH:
-        about_model = Message(f"{told}; the last epoch, as few samples validate it.", model, *count)
+        text = Message(f"{told}; the last epoch, as few samples validate it.", *about)
     else:
-        about_model = Message(f"{told}; the best checkpoint by {{}}.", model, *count, monitor)
-    if "val" in data.fitted_on:
-        refitted = Message(
-            "Refitted to the training and validation sets: weights, predictions and test figures "
-            "are of the refitted model, validation figures and thresholds of the selected one."
-        )
-        about_model = sentences(about_model, refitted)
-    # The positive class is named beside the figures.
-    positive = about_positive(cohort.task, cohort.class_names)
-    described: list[str] = [line for line in cohort.lines() if line != positive]
-    described += [*data.describe_transforms(), *([data.tested] if data.tested else [])]
-    known = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+        text = Message(f"{told}; the best checkpoint by {{}}.", *about, monitor)
+    if "val" not in outcome.data.fitted_on:
+        return text
+    refitted = Message(
+        "Refitted to the training and validation sets: weights, predictions and test figures "
+        "are of the refitted model, validation figures and thresholds of the selected one."
+    )
+    return sentences(text, refitted)
+
+
+def _environment(run_dir: Path) -> Any:
+    known = json.loads((run_dir / RunFile.ENVIRONMENT).read_text("utf-8"))
     # The few packages that matter to a reader stand under "packages".
     environment = {k: value for k, value in known.items() if k not in (*PLACES, REQUIREMENTS)}
     if environment.get("command"):
         environment["command"] = shlex.join(without_places(shlex.split(environment["command"])))
-    lines = (line if isinstance(line, Message) else Message("{}", line) for line in described)
-    pairs = zip(cohort.sample_ids, cohort.groups, strict=True)
-    return {
-        "title": run_dir.name,
-        "max_epochs": config.trainer.max_epochs,
-        "task": cohort.task,
-        "class_names": cohort.class_names,
-        "language": config.report.language,
-        "model": about_model,
-        "task_text": _task_text(cohort),
-        # The subsets have a table of their own.
-        "cohort": [line.capitalized for line in lines],
-        "split": [_split_row(data, subset) for subset in SUBSETS],
-        "groups": {name: str(group) for name, group in pairs},
-        "settings": write_yaml(without_places(config.resolved())),
-        "environment": without_places(environment),
-        "names": [
-            cohort.root.name,
-            *cohort.numeric,
-            *cohort.categorical,
-            *data.encoder.feature_names,
-            *(name for name in cohort.excluded if name != MISSING_LABEL),
-            *sorted(names_of_kinds(cohort)),
-        ],
-    }
+    return without_places(environment)
 
 
 def _split_row(data: Data, subset: str) -> tuple[str, int, int, int, list[str]]:

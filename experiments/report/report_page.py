@@ -122,27 +122,25 @@ def render_report(content: ReportContent) -> str:
     """The page as text."""
     outputs, task = content.outputs, content.task
     words = Words(content.language, _names(content))
-    panels = make_panels(content.epochs)
-    for panel in panels:
-        panel["title"] = metric_message(panel["title"])
+    panels = [p | {"title": metric_message(p["title"])} for p in make_panels(content.epochs)]
     findings, outcome = content.findings, None
     if outputs is not None:
         outcome = outcome_payload(outputs, content.class_names, findings.decisions)
     ranked = outcome["ranked"] if outcome else []
     before = list(_parts_before(content, bool(ranked)))
     samples: dict[str, Any] = {}
-    explorer = content.samples is not None and content.test is not None
     if content.samples is not None and content.test is not None:
         sets = findings.explained
         samples = pack_samples(content.samples, content.test, sets, findings.scan_weights)
     errors = outcome is not None and (task == "regression" or bool(ranked))
+    explorer = bool(samples) and errors
     shown = {
         "overview": ("Overview", True),
         "training": ("Training curves", bool(panels)),
         **({"threshold": ("Threshold explorer", True)} if ranked else {}),
         **{part.name: (part.heading, True) for part in before},
         "errors": ("Samples, worst first", errors),
-        "explorer": ("Sample explorer", explorer and errors),
+        "explorer": ("Sample explorer", explorer),
         **{part.name: (part.heading, True) for part in content.parts},
         "settings": ("Configuration", True),
         "environment": ("Environment", bool(content.environment)),
@@ -155,7 +153,6 @@ def render_report(content: ReportContent) -> str:
     # Of several labels or values, those that are explained.
     explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
     board = content.leaderboard
-    subset = Message(f"{content.subset.capitalize()} set.")
     payload = {
         "heading": "{} - Scanfire report",
         "title": content.title,
@@ -166,7 +163,7 @@ def render_report(content: ReportContent) -> str:
         "samples": _samples(content),
         "outcome": outcome,
         "panels": panels,
-        "explorer": shown["explorer"][1],
+        "explorer": explorer,
         "palette": PALETTE,
         "config": PLOTLY_CONFIG,
         "words": read_words() | words.found_in(drawn),
@@ -189,18 +186,15 @@ def render_report(content: ReportContent) -> str:
         number=finding_number,
         sentence=_sentence,
         panels=panels,
-        threshold=bool(ranked),
-        several_ranked=len(ranked) > 1,
-        title=Message("{} - Scanfire report", content.title),
+        ranked=ranked,
         parts_before=before,
         choices_of=choices_of,
         figure_json=_figure_json,
         errors=errors,
-        subset=subset,
         about_ranks=about_ranks,
         message=Message,
         sentences=sentences,
-        explorer=shown["explorer"][1],
+        explorer=explorer,
         explained_outputs=explained if len(explained) > 1 else [],
         samples=samples,
         entries=_entries,

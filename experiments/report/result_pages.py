@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from datasets.files import write_whole
@@ -25,6 +26,7 @@ from experiments.report.figures import (
     training_curves,
     write_figure_page,
 )
+from experiments.run_files import RunFile
 
 
 @dataclass
@@ -78,10 +80,6 @@ class ResultPages:
         sections, nothing = sections_of(self.examined, "attention"), "has measured attention"
         self._write("attention_analysis", lead, sections, nothing)
 
-    def images(self, others: Mapping[Path, list[Section]] | None = None) -> str | None:
-        """Write a PNG beside each page; None, or in one line why there are none."""
-        return write_images_of({**(others or {}), **self.written})
-
     def _write(self, name: str, lead: str, sections: list[Section], done: str = "") -> None:
         nothing = Section("none", "Nothing to show", text=f"No sample {done}.")
         sections = sections or [nothing]
@@ -90,17 +88,17 @@ class ResultPages:
         self.written[write_figure_page(path, title, lead, sections)] = sections
 
 
-FOLDER, LOG = "report", "log.jsonl"
+FOLDER = "report"
 CURVES = "training_curves.html"
 
 
-def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[Path], str | None]:
+def write_named_figures(outcome: Outcome, examined: ReportInput) -> str | None:
     """Write a run's figures by name into ``report``, from what was found out already.
 
     Each as ``.html`` and, where kaleido and a Chrome are there, as ``.png``; of
     ``training_curves.html``, which grows with the run, only the image. ``shap_analysis`` shows the
-    attributions that there are, and says by which method. Returns the files that were written, and
-    in one line why there are no images, else None.
+    attributions that there are, and says by which method. Returns None, or in one line why there
+    are no images.
     """
     folder = outcome.run_dir / FOLDER
     folder.mkdir(exist_ok=True)
@@ -110,13 +108,9 @@ def write_named_figures(outcome: Outcome, examined: ReportInput) -> tuple[list[P
     pages.shap()
     pages.pca()
     pages.attention()
-    epochs = [row for row in read_log(outcome.run_dir / LOG) if row["event"] == "epoch"]
+    epochs = [row for row in read_log(outcome.run_dir / RunFile.LOG) if row["event"] == "epoch"]
     curves = {folder / CURVES: [Section("training", "Training", training_curves(epochs))]}
-    note = pages.images(curves)
-    paths = list(pages.written)
-    if note is None:
-        paths += [page.with_suffix(".png") for page in (*curves, *pages.written)]
-    return paths, note
+    return write_images_of(curves | pages.written)
 
 
 WIDTH, SCALE = 1200, 2
@@ -197,12 +191,7 @@ def _stacked(images: Sequence[Path]) -> bytes:
     """PNG files of equal width below each other, as one."""
     from PIL import Image  # comes with kaleido's extra
 
-    parts = [Image.open(path) for path in images]
-    whole = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)), "white")
-    top = 0
-    for part in parts:
-        whole.paste(part, (0, top))
-        top += part.height
     file = io.BytesIO()
-    whole.save(file, "PNG")
+    parts = [np.asarray(Image.open(path).convert("RGB")) for path in images]
+    Image.fromarray(np.concatenate(parts)).save(file, "PNG")
     return file.getvalue()

@@ -17,17 +17,8 @@ if TYPE_CHECKING:
         read_runs,
     )
     from experiments.run_files.folder import (
-        BASELINE_PREDICTIONS,
-        BASELINES_NAME,
-        CONFIG_NAME,
-        ENVIRONMENT_NAME,
         FINISHED,
-        LOCK_NAME,
-        LOG_NAME,
-        PREDICTIONS_NAME,
-        RESOLVED_NAME,
-        SPLITS_NAME,
-        VAL_PREDICTIONS_NAME,
+        RunFile,
         RunLock,
         find_run,
         is_finished,
@@ -39,10 +30,6 @@ if TYPE_CHECKING:
         write_config,
     )
     from experiments.run_files.package import (
-        CARD_NAME,
-        PREPROCESSING_NAME,
-        WEIGHTS_NAME,
-        WEIGHTS_PATH,
         read_package,
         without_places,
         write_package,

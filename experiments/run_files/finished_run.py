@@ -32,18 +32,7 @@ from engine.metrics import (
 from engine.reporting import read_log
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
-from experiments.run_files.folder import (
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    LOG_NAME,
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    RESOLVED_NAME,
-    SPLITS_NAME,
-    is_finished,
-    is_run,
-    run_names,
-)
+from experiments.run_files.folder import RunFile, is_finished, is_run, run_names
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -170,7 +159,7 @@ def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarra
 
 
 # An unpacked package has them all.
-NEEDED = (CONFIG_NAME, ENVIRONMENT_NAME, SPLITS_NAME, METRICS_NAME, PREDICTIONS_NAME)
+NEEDED = (RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.SPLITS, RunFile.METRICS, RunFile.PREDICTIONS)
 
 
 @dataclass(frozen=True)
@@ -253,19 +242,19 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     missing = [needed for needed in NEEDED if not (folder / needed).is_file()]
     if missing:
         raise UsageError(f"{folder} lacks {missing[0]}: only finished runs can be compared")
-    if (folder / LOG_NAME).is_file() and not is_finished(folder):
+    if (folder / RunFile.LOG).is_file() and not is_finished(folder):
         raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then compare")
-    outputs, class_names = read_predictions(folder / PREDICTIONS_NAME)
-    splits = read_table(folder / SPLITS_NAME, COLUMNS)
-    resolved = folder / RESOLVED_NAME  # runs of earlier versions have none
-    config = _read_plain(resolved if resolved.is_file() else folder / CONFIG_NAME)
-    environment, metrics = (_read_plain(folder / n) for n in (ENVIRONMENT_NAME, METRICS_NAME))
+    outputs, class_names = read_predictions(folder / RunFile.PREDICTIONS)
+    splits = read_table(folder / RunFile.SPLITS, COLUMNS)
+    resolved = folder / RunFile.RESOLVED  # runs of earlier versions have none
+    config = _read_plain(resolved if resolved.is_file() else folder / RunFile.CONFIG)
+    environment, metrics = (_read_plain(folder / n) for n in (RunFile.ENVIRONMENT, RunFile.METRICS))
     custom, not_computed = recompute_metrics(
         config.get("metrics") or [], outputs.task, len(class_names)
     )
     if metrics.get("test") is None:
         raise UsageError(f"{folder} was not tested: there is nothing to compare")
-    summary, log = folder / "summary.md", folder / LOG_NAME
+    summary, log = folder / RunFile.SUMMARY, folder / RunFile.LOG
     text = summary.read_text("utf-8") if summary.is_file() else ""
     counted = re.search(r"\(([\d,]+) parameters\)", text)
     epochs = [row for row in read_log(log) if row["event"] == "epoch"] if log.is_file() else None
@@ -299,18 +288,18 @@ def read_run(folder: Path, name: str) -> FinishedRun:
             run.test_figure(metric)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{folder}: {CONFIG_NAME} and {METRICS_NAME} are not as a run writes them"
+            f"{folder}: {RunFile.CONFIG} and {RunFile.METRICS} are not as a run writes them"
         ) from error
     try:
         own = tuple(name for name in run.metric_names if name not in custom)
         check_metrics(own, outputs.task, outputs.targets)
     except UsageError as error:
-        raise UsageError(f"{folder / CONFIG_NAME}: {error}") from error
+        raise UsageError(f"{folder / RunFile.CONFIG}: {error}") from error
     strange = set(outputs.sample_id) - run.samples_of("test")
     if strange:
         raise UsageError(
-            f"{folder}: {PREDICTIONS_NAME} holds sample '{min(strange)}', which {SPLITS_NAME} "
-            "does not have on the test side"
+            f"{folder}: {RunFile.PREDICTIONS} holds sample '{min(strange)}', which "
+            f"{RunFile.SPLITS} does not have on the test side"
         )
     return run
 

@@ -9,11 +9,11 @@ import platform
 import re
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from filelock import FileLock, Timeout
 
-from datasets.errors import UsageError, nearest
+from datasets.errors import UsageError, file_errors, nearest
 from datasets.files import write_whole
 from datasets.paths import as_path
 from engine.reporting import read_log
@@ -23,17 +23,31 @@ from experiments.config import write_yaml
 if TYPE_CHECKING:
     from experiments.config import Config
 
-LOG_NAME = "log.jsonl"
-# What makes a folder a run that can be continued.
-CONFIG_NAME = "config.yaml"
-# The same with all that follows from what was chosen.
-RESOLVED_NAME = "resolved.yaml"
-ENVIRONMENT_NAME, SPLITS_NAME = "environment.json", "splits.csv"
-METRICS_NAME, PREDICTIONS_NAME = "metrics.json", "predictions.csv"
-# Of the validation set, and the same two of the baselines.
-VAL_PREDICTIONS_NAME = "predictions_val.csv"
-BASELINE_PREDICTIONS = {"val": "predictions_val_baselines.csv", "test": "predictions_baselines.csv"}
-BASELINES_NAME = "baselines.skops"
+
+class RunFile:
+    """Names of the files in a run's folder."""
+
+    CONFIG = "config.yaml"  # makes a folder a run that can be continued
+    RESOLVED = "resolved.yaml"  # the same with all that follows from what was chosen
+    ENVIRONMENT = "environment.json"
+    SPLITS = "splits.csv"
+    AUDIT = "audit.json"
+    LOG = "log.jsonl"
+    METRICS = "metrics.json"
+    PREDICTIONS = "predictions.csv"
+    VAL_PREDICTIONS = "predictions_val.csv"
+    BASELINE_PREDICTIONS: ClassVar = {
+        "val": "predictions_val_baselines.csv",
+        "test": "predictions_baselines.csv",
+    }
+    BASELINES = "baselines.skops"
+    PREPROCESSING = "preprocessing.pt"
+    WEIGHTS = "checkpoints/model.safetensors"
+    SUMMARY = "summary.md"
+    CARD = "model_card.md"
+    LOCK = ".lock"
+
+
 # Written by the last stage; a run whose log lacks it was cut off.
 FINISHED = "run_finished"
 STARTS = ("run_started", "run_resumed")
@@ -43,14 +57,11 @@ def new_run_dir(runs_dir: Path, exp_name: str) -> Path:
     """Make the folder of a new run; an existing one is left alone and a number is added."""
     for number in count(1):
         folder = runs_dir / (exp_name if number == 1 else f"{exp_name}-{number}")
-        try:
+        problem = f"runs_dir: cannot make {folder}"
+        with file_errors(problem), contextlib.suppress(FileExistsError):
             # Making it is also claiming it: two runs started at once get two folders.
             folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"runs_dir: cannot make {folder}: {error.strerror}") from error
-        return folder
+            return folder
     raise AssertionError("unreachable: there is always a next number")
 
 
@@ -79,25 +90,23 @@ def write_config(run_dir: Path, config: Config) -> None:
     Where a continued run changes ``config.yaml``, the former one is kept beside it. A run can be
     continued from its ``config.yaml`` on: this comes after all else that it is continued from.
     """
-    path, text = run_dir / CONFIG_NAME, write_yaml(config.plain()).encode()
-    try:
-        write_whole(write_yaml(config.resolved()).encode(), run_dir, RESOLVED_NAME)
+    path, text = run_dir / RunFile.CONFIG, write_yaml(config.plain()).encode()
+    with file_errors(f"cannot write to {run_dir}"):
+        write_whole(write_yaml(config.resolved()).encode(), run_dir, RunFile.RESOLVED)
         if path.is_file():
             former = path.read_bytes()
             if former == text:
                 return
             names = (f"config.former-{n}.yaml" for n in count(1))
             write_whole(former, run_dir, next(n for n in names if not (run_dir / n).exists()))
-        write_whole(text, run_dir, CONFIG_NAME)
-    except OSError as error:
-        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error
+        write_whole(text, run_dir, RunFile.CONFIG)
 
 
 def is_finished(run_dir: Path) -> bool:
     """Whether the run in this folder went through its last stage."""
-    if not (run_dir / LOG_NAME).exists():
+    if not (run_dir / RunFile.LOG).exists():
         return False  # cut off before its first line
-    rows = read_log(run_dir / LOG_NAME)
+    rows = read_log(run_dir / RunFile.LOG)
     stages = [row["event"] for row in rows if row["event"] in (*STARTS, FINISHED)]
     return bool(stages) and stages[-1] == FINISHED
 
@@ -109,7 +118,7 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
         runs = [run for run in folders if is_named(run, exp_name) and not is_finished(run)]
         if not runs:
             raise UsageError(f"--resume auto: no unfinished run of '{exp_name}' in {runs_dir}")
-        return max(runs, key=lambda folder: (folder / CONFIG_NAME).stat().st_mtime_ns)
+        return max(runs, key=lambda folder: (folder / RunFile.CONFIG).stat().st_mtime_ns)
     try:
         given = as_path(which)
     except UsageError as error:
@@ -123,15 +132,14 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return (folder / CONFIG_NAME).is_file()
+    return (folder / RunFile.CONFIG).is_file()
 
 
 def run_names(runs_dir: Path) -> list[str]:
     """The runs in a folder, by name."""
-    return sorted(path.parent.name for path in runs_dir.glob(f"*/{CONFIG_NAME}"))
+    return sorted(path.parent.name for path in runs_dir.glob(f"*/{RunFile.CONFIG}"))
 
 
-LOCK_NAME = ".lock"
 # A process that was just killed may take so long to disappear.
 PATIENCE_S = 2.0
 
@@ -144,7 +152,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / LOCK_NAME
+        self.path = run_dir / RunFile.LOCK
         there = self.path.exists()
         self._lock: FileLock | None = FileLock(
             self.path.resolve(), thread_local=False, is_singleton=True, fallback_to_soft=False

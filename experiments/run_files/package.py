@@ -1,14 +1,13 @@
 """A run in one file: what another person needs to use it, to judge it and to repeat it."""
 
 import hashlib
+import io
 import json
 import re
 import shlex
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,46 +16,32 @@ from safetensors import SafetensorError, deserialize
 from datasets.errors import UsageError
 from datasets.files import replaced
 from experiments.config import read_yaml, write_yaml
-from experiments.run_files.folder import (
-    BASELINE_PREDICTIONS,
-    BASELINES_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    RESOLVED_NAME,
-    SPLITS_NAME,
-    VAL_PREDICTIONS_NAME,
-)
+from experiments.run_files.folder import RunFile
 
-WEIGHTS_NAME = "model.safetensors"
-PREPROCESSING_NAME = "preprocessing.pt"
-CARD_NAME = "model_card.md"
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT, VERSION = "scanfire package", 1
 
-WEIGHTS_PATH = f"checkpoints/{WEIGHTS_NAME}"
 # In the order in which they are packed.
 REQUIRED = (
-    CARD_NAME,
-    "summary.md",
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    SPLITS_NAME,
+    RunFile.CARD,
+    RunFile.SUMMARY,
+    RunFile.CONFIG,
+    RunFile.ENVIRONMENT,
+    RunFile.SPLITS,
     "metrics.csv",
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    PREPROCESSING_NAME,
-    WEIGHTS_PATH,
+    RunFile.METRICS,
+    RunFile.PREDICTIONS,
+    RunFile.PREPROCESSING,
+    RunFile.WEIGHTS,
 )
 # Only where the run made them.
 OPTIONAL = (
-    RESOLVED_NAME,
-    "audit.json",
+    RunFile.RESOLVED,
+    RunFile.AUDIT,
     "report/training_curves.html",
-    VAL_PREDICTIONS_NAME,
-    *BASELINE_PREDICTIONS.values(),
-    BASELINES_NAME,
+    RunFile.VAL_PREDICTIONS,
+    *RunFile.BASELINE_PREDICTIONS.values(),
+    RunFile.BASELINES,
 )
 # A larger file of baselines (trees grow with the cohort) stays in the run's folder.
 MOST_BASELINES_BYTES = 8 * 2**20
@@ -87,12 +72,8 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
-class PackedFile:
-    """What the manifest says of a file: its checksum in hexadecimal digits, and its bytes."""
-
-    sha256: str
-    size: int
+# What the manifest says of a file: ``sha256`` in hexadecimal digits, ``size`` in bytes.
+PackedFile = dict[str, Any]
 
 
 def write_package(run_dir: Path, name: str) -> Path:
@@ -138,43 +119,43 @@ def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:
         for inside in (*REQUIRED, *OPTIONAL):
             source = run_dir / inside
             if not source.is_file() or (
-                inside == BASELINES_NAME and source.stat().st_size > MOST_BASELINES_BYTES
+                inside == RunFile.BASELINES and source.stat().st_size > MOST_BASELINES_BYTES
             ):
                 continue
-            content: bytes | Path = source
             if inside in WITHOUT_PLACES:
-                content = WITHOUT_PLACES[inside](source.read_text("utf-8")).encode()
-            files[inside] = _add(archive, inside, content)
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "run": name,
-            "files": {inside: asdict(packed) for inside, packed in files.items()},
-        }
-        _add(archive, MANIFEST_NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+                text = WITHOUT_PLACES[inside](source.read_text("utf-8"))
+                files[inside] = _add_text(archive, inside, text)
+            else:
+                with source.open("rb") as content:
+                    files[inside] = _add(archive, inside, content, source.stat().st_size)
+        manifest = {"format": FORMAT, "version": VERSION, "run": name, "files": files}
+        _add_text(archive, MANIFEST_NAME, json.dumps(manifest, indent=2) + "\n")
 
 
-def _add(archive: zipfile.ZipFile, inside: str, content: bytes | Path) -> PackedFile:
+def _add_text(archive: zipfile.ZipFile, inside: str, text: str) -> PackedFile:
+    content = text.encode()
+    return _add(archive, inside, io.BytesIO(content), len(content))
+
+
+def _add(archive: zipfile.ZipFile, inside: str, content: IO[bytes], size: int) -> PackedFile:
     entry = zipfile.ZipInfo(inside, NO_TIME)
     entry.create_system, entry.external_attr = UNIX, READABLE << 16
     stored = inside.endswith(STORED)
     entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-    if isinstance(content, bytes):
-        archive.writestr(entry, content)
-        return PackedFile(hashlib.sha256(content).hexdigest(), len(content))
-    entry.file_size = content.stat().st_size  # decides whether the entry needs zip's 64 bits
-    with content.open("rb") as source, archive.open(entry, "w") as target:
-        shutil.copyfileobj(source, target, PIECE_BYTES)
-    with content.open("rb") as source:
-        return _measure(source)
+    entry.file_size = size  # decides whether the entry needs zip's 64 bits
+    with archive.open(entry, "w") as target:
+        return _measure(content, target)
 
 
-def _measure(file: IO[bytes]) -> PackedFile:
+def _measure(file: IO[bytes], target: IO[bytes] | None = None) -> PackedFile:
+    """The checksum and size of a file, which is copied to ``target``."""
     digest, size = hashlib.sha256(), 0
     while piece := file.read(PIECE_BYTES):
         digest.update(piece)
         size += len(piece)
-    return PackedFile(digest.hexdigest(), size)
+        if target is not None:
+            target.write(piece)
+    return {"sha256": digest.hexdigest(), "size": size}
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
@@ -195,9 +176,9 @@ def _check(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
         if found != expected:
             raise UsageError(f"{path}: {name} is damaged, its checksum is not the manifest's")
     try:
-        deserialize(archive.read(WEIGHTS_PATH))
+        deserialize(archive.read(RunFile.WEIGHTS))
     except SafetensorError as error:
-        raise UsageError(f"{path}: {WEIGHTS_PATH} cannot be loaded: {error}") from error
+        raise UsageError(f"{path}: {RunFile.WEIGHTS} cannot be loaded: {error}") from error
     return listed
 
 
@@ -211,7 +192,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, PackedFile]:
                 f"{path}: '{content['format']}' {content['version']}, where '{FORMAT}' {VERSION} "
                 "was expected"
             )
-        return {name: PackedFile(**packed) for name, packed in content["files"].items()}
+        return {name: dict(packed) for name, packed in content["files"].items()}
     except (*DAMAGE, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UsageError):
             raise
@@ -239,10 +220,10 @@ def without_places(value: Any) -> Any:
 
 
 def _config_without_places(text: str) -> str:
-    values = without_places(read_yaml(text, CONFIG_NAME))
+    values = without_places(read_yaml(text, RunFile.CONFIG))
     split = values["data"]["split"]
     if split["file"] is not None:  # what it held is in the package
-        split["file"] = SPLITS_NAME
+        split["file"] = RunFile.SPLITS
     return write_yaml(values)
 
 
@@ -253,7 +234,7 @@ def _environment_without_places(text: str) -> str:
 
 
 WITHOUT_PLACES: dict[str, Callable[[str], str]] = {
-    CONFIG_NAME: _config_without_places,
-    RESOLVED_NAME: _config_without_places,
-    ENVIRONMENT_NAME: _environment_without_places,
+    RunFile.CONFIG: _config_without_places,
+    RunFile.RESOLVED: _config_without_places,
+    RunFile.ENVIRONMENT: _environment_without_places,
 }

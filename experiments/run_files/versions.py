@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.cohort import Cohort, Roles
+from datasets.cohort import Cohort
 from datasets.errors import UsageError
-from experiments.run_files.folder import ENVIRONMENT_NAME, is_named
+from experiments.run_files.folder import RunFile, is_named
 
 if TYPE_CHECKING:
     from experiments.config import DataConfig
@@ -75,15 +75,12 @@ class DataVersion:
 
 def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str]) -> DataVersion:
     """The version of a cohort before it is split; ``files`` are :meth:`Cohort.fingerprint`'s."""
-    roles = Roles.choose(
-        cohort.root, settings.label, settings.group, settings.numeric, settings.categorical
-    )
     preparation = {
         "task": cohort.task,
         "classes": list(cohort.class_names),
         "left_out": dict(cohort.excluded),
-        "label": list(roles.label),
-        "group": roles.group,
+        "label": list(cohort.label),
+        "group": cohort.group,
         "numeric": list(cohort.numeric),
         "categorical": list(cohort.categorical),
         "log": list(settings.log or ()),
@@ -94,6 +91,8 @@ def data_version(settings: DataConfig, cohort: Cohort, files: Mapping[str, str])
             if cohort.has_spectra
         ],
     }
+    if settings.covariate_encoding != "standard":  # which earlier versions did not name
+        preparation["covariate_encoding"] = settings.covariate_encoding
     return DataVersion(cohort.root.name, dict(files), preparation)
 
 
@@ -110,7 +109,7 @@ def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | 
 
     Of a run of this name the preparation counts too; another experiment may well clean otherwise.
     """
-    files = run_dir.parent.glob(f"*/{ENVIRONMENT_NAME}")
+    files = run_dir.parent.glob(f"*/{RunFile.ENVIRONMENT}")
     others = [path for path in files if path.parent != run_dir]
     for path in sorted(others, key=lambda path: -path.stat().st_mtime_ns):
         earlier, before = path.parent, read_version(path.parent)
@@ -125,7 +124,7 @@ def changed_cohort(run_dir: Path, exp_name: str, version: DataVersion) -> str | 
 def read_version(run_dir: Path) -> DataVersion | None:
     """The version of a run's data; None where it wrote none, or not as it is written now."""
     try:
-        values = json.loads((run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+        values = json.loads((run_dir / RunFile.ENVIRONMENT).read_text("utf-8"))
         return DataVersion(*(values[n] for n in ("cohort", "data", "preparation", "split")))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         run_all_stages,
         run_each,
         run_one,
-        run_planned,
         state_of,
         states_of,
     )

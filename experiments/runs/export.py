@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,49 +10,22 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import write_whole
-from engine.metrics import LAST_EPOCH
-from engine.reporting import with_bounds
-from experiments.analysis import about_refitted
 from experiments.baselines import save_baselines
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
-from experiments.report.text import (
-    TEMPLATES,
-    class_table,
-    escape_markdown,
-    model_card,
-    threshold_section,
-)
-from experiments.run_files import (
-    BASELINE_PREDICTIONS,
-    CARD_NAME,
-    PREDICTIONS_NAME,
-    PREPROCESSING_NAME,
-    VAL_PREDICTIONS_NAME,
-    WEIGHTS_NAME,
-    predictions_table,
-    write_package,
-)
+from experiments.report.text import model_card, summary
+from experiments.run_files import RunFile, predictions_table, write_package
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from experiments.analysis import Outcome
     from experiments.builders import Data
 
-TEMPLATES.filters |= {"bounded": with_bounds, "thresholds": threshold_section}
-# What the summary calls by name.
-FILES = {
-    "predictions": PREDICTIONS_NAME,
-    "validated": VAL_PREDICTIONS_NAME,
-    "baselines": list(BASELINE_PREDICTIONS.values()),
-    "weights": WEIGHTS_NAME,
-    "preprocessing": PREPROCESSING_NAME,
-    "card": CARD_NAME,
-}
 
-
-def export_run(outcome: Outcome) -> tuple[Path, str | None]:
+def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str | None]:
     """Write predictions, weights, the summary, the model card, the pages and the package.
 
     Returns the page to open, or the run's folder where reports are turned off; and a line on what
@@ -61,23 +33,21 @@ def export_run(outcome: Outcome) -> tuple[Path, str | None]:
     """
     run_dir, data = outcome.run_dir, outcome.data
     tables = prediction_tables(outcome)
-    try:
+    with file_errors(f"cannot export to {run_dir}"):
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
-        write_whole(save(outcome.weights), run_dir / "checkpoints", WEIGHTS_NAME)
-        write_whole(pack_preprocessing(data), run_dir, PREPROCESSING_NAME)
+        write_whole(save(weights), run_dir, RunFile.WEIGHTS)
+        write_whole(pack_preprocessing(data), run_dir, RunFile.PREPROCESSING)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
-        write_whole(summary(outcome).encode(), run_dir, "summary.md")
-        write_whole(model_card(outcome).encode(), run_dir, CARD_NAME)
+        write_whole(summary(outcome).encode(), run_dir, RunFile.SUMMARY)
+        write_whole(model_card(outcome).encode(), run_dir, RunFile.CARD)
         page, note = run_dir, None
         if outcome.config.report.enabled:
             examined = examine(outcome)
             page = write_report(outcome, examined)
-            note = write_named_figures(outcome, examined)[1]
+            note = write_named_figures(outcome, examined)
         write_package(run_dir, run_dir.name)  # of all that stands by now
-        return page, note or unsaved
-    except OSError as error:
-        raise UsageError(f"cannot export to {run_dir}: {error.strerror}") from error
+    return page, note or unsaved
 
 
 def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
@@ -88,13 +58,12 @@ def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
     cohort = outcome.data.cohort
     tables = {
         name: predictions_table(outcome.outputs[subset], cohort)
-        for subset, name in (("test", PREDICTIONS_NAME), ("val", VAL_PREDICTIONS_NAME))
+        for subset, name in (("test", RunFile.PREDICTIONS), ("val", RunFile.VAL_PREDICTIONS))
     }
     for subset, of_baselines in outcome.baseline_outputs.items():
         each = {name: predictions_table(found, cohort) for name, found in of_baselines.items()}
-        tables[BASELINE_PREDICTIONS[subset]] = pd.concat(each, names=["model", "row"]).reset_index(
-            "model"
-        )
+        table = pd.concat(each, names=["model", "row"]).reset_index("model")
+        tables[RunFile.BASELINE_PREDICTIONS[subset]] = table
     return tables
 
 
@@ -111,34 +80,3 @@ def pack_preprocessing(data: Data) -> bytes:
     packed = io.BytesIO()
     torch.save(fitted, packed)
     return packed.getvalue()
-
-
-def summary(outcome: Outcome) -> str:
-    """The run on one Markdown page."""
-    config, cohort = outcome.config, outcome.data.cohort
-    monitor, told = config.checkpoint.monitor, [escape_markdown(outcome.about_positive())]
-    intervals = outcome.about_intervals()
-    if any(not math.isnan(found.low) for found in outcome.intervals.values()):
-        intervals += " Intervals are in brackets."
-    told.append(intervals)
-    if outcome.data.scaler is not None:
-        names = cohort.class_names
-        each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
-        units = f"the metrics are in the units of {', '.join(names)}{each}."
-        told.append(f"Losses are of standardised targets; {units}")
-    if outcome.selected_test:
-        told.append(f"{about_refitted(outcome.epochs).capitalize()}.")
-    classes = cohort.task != "regression"
-    return TEMPLATES.get_template("summary.md.j2").render(
-        outcome=outcome,
-        config=config,
-        task=cohort.task,
-        chosen_by=(
-            "the last epoch (the validation set is too small to select one by)"
-            if monitor == LAST_EPOCH
-            else f"the checkpoint with the best `{monitor}`"
-        ),
-        told=list(filter(None, told)),
-        by_class=class_table(outcome.outputs["test"], cohort.class_names) if classes else "",
-        files=FILES,
-    )

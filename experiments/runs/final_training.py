@@ -7,25 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ignite.utils import manual_seed
 from safetensors.torch import save
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import SUBSETS, write_splits
-from engine.checkpointing import seed_everything
 from experiments.builders import build_data
 from experiments.config import build_metrics, write_yaml
 from experiments.launch import describe_environment, describe_group, own_device
 from experiments.report.text import loading_code
-from experiments.run_files import (
-    CARD_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    PREPROCESSING_NAME,
-    SPLITS_NAME,
-    WEIGHTS_PATH,
-    digest,
-)
+from experiments.run_files import RunFile, digest
 from experiments.runs.experiment import Experiment, stage
 from experiments.runs.export import pack_preprocessing
 from experiments.runs.refit import (
@@ -37,6 +29,7 @@ from experiments.runs.refit import (
     refuse_broken,
 )
 from experiments.runs.run_setup import run_identity
+from models import Weighted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +73,7 @@ class FinalTraining(Experiment):
         except OSError as error:
             raise UsageError(f"cannot make {self.run_dir}: {error.strerror}") from error
         self._take_lock(self.run_dir)
-        seed_everything(config.seed)
+        manual_seed(config.seed)
         data = build_data(config, fitted_on=SUBSETS)
         everyone = np.full(len(data.split), "train")
         version = data.version.with_split(data.cohort.sample_ids, everyone)
@@ -92,12 +85,14 @@ class FinalTraining(Experiment):
         except UsageError as error:  # of settings that other runs have: no monitor is measured here
             raise FinalTrainingError(str(error)) from error
         trainer = self.trainer
+        if isinstance(trainer.model, Weighted):
+            raise FinalTrainingError("its members are weighed on the validation set")
         whole = [run_identity(config, self.data, trainer.model), self.epochs]
         self.handlers.checkpoint.meta = {REFIT_FOLDER: digest(whole)}
         folder = self.run_dir / REFIT_FOLDER
         begin_refit(trainer, folder, self.handlers.checkpoint.meta, self.epochs, "all samples")
         if trainer.epochs_done() < self.epochs:
-            (self.run_dir / WEIGHTS_PATH).unlink(missing_ok=True)  # of another training
+            (self.run_dir / RunFile.WEIGHTS).unlink(missing_ok=True)  # of another training
             self._fit()
         if self.exit_code is None:
             try:
@@ -117,14 +112,14 @@ class FinalTraining(Experiment):
         code = loading_code(self.config, data.cohort, scaled=data.scaler is not None)
         card = card.replace(CODE, f"```python\n{code}\n```")
         try:
-            write_whole(card.encode(), folder, CARD_NAME)
+            write_whole(card.encode(), folder, RunFile.CARD)
             text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-            write_whole(text.encode(), folder, ENVIRONMENT_NAME)
+            write_whole(text.encode(), folder, RunFile.ENVIRONMENT)
             cohort = data.cohort
-            write_splits(folder / SPLITS_NAME, cohort.sample_ids, cohort.groups, data.split)
-            write_whole(write_yaml(self.config.plain()).encode(), folder, CONFIG_NAME)
-            write_whole(pack_preprocessing(data), folder, PREPROCESSING_NAME)
-            (folder / WEIGHTS_PATH).parent.mkdir(exist_ok=True)
-            write_whole(save(weights), folder, WEIGHTS_PATH)
+            write_splits(folder / RunFile.SPLITS, cohort.sample_ids, cohort.groups, data.split)
+            write_whole(write_yaml(self.config.plain()).encode(), folder, RunFile.CONFIG)
+            write_whole(pack_preprocessing(data), folder, RunFile.PREPROCESSING)
+            (folder / RunFile.WEIGHTS).parent.mkdir(exist_ok=True)
+            write_whole(save(weights), folder, RunFile.WEIGHTS)
         except OSError as error:
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error

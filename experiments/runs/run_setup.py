@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.optim import Optimizer
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import PART_SUFFIX, write_whole
 from datasets.splits import write_splits
 from engine.checkpointing import OTHERS, CheckpointError, check_meta, newest_whole_checkpoint
 from engine.distributed import broadcast_from_main, raise_on_all_ranks, world_size
 from engine.optim import learning_rate, scale_learning_rate
 from experiments.analysis import write_audit
-from experiments.builders import Data, keep_budget
+from experiments.builders import Data, build_configured_optimizer, keep_budget
 from experiments.config import (
     ATTACH,
     Change,
@@ -33,7 +32,7 @@ from experiments.config import (
     with_training_settings,
 )
 from experiments.launch import describe_environment, describe_group
-from experiments.run_files import CONFIG_NAME, LOCK_NAME, RESOLVED_NAME, digest, write_config
+from experiments.run_files import RunFile, digest, write_config
 
 if TYPE_CHECKING:
     from datasets.audit import Finding
@@ -99,8 +98,8 @@ def changes_since(
     run_dir: Path, config: Config, meta: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Change]]:
     """The plain settings so far, of training by a checkpoint's ``meta``; which differ now."""
-    resolved = run_dir / RESOLVED_NAME
-    source = resolved if resolved.is_file() else run_dir / CONFIG_NAME
+    resolved = run_dir / RunFile.RESOLVED
+    source = resolved if resolved.is_file() else run_dir / RunFile.CONFIG
     before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
     keep_budget(config, before, chosen_of(run_dir))
     return before, changes_between(before, config.resolved())
@@ -108,7 +107,7 @@ def changes_since(
 
 def chosen_of(run_dir: Path) -> dict[str, Any]:
     """The settings that were chosen for a run, in plain types; others are null or empty."""
-    return load_config(str(run_dir / CONFIG_NAME)).plain()
+    return load_config(str(run_dir / RunFile.CONFIG)).plain()
 
 
 def changes_of_finished(run_dir: Path, config: Config) -> list[Change]:
@@ -133,16 +132,8 @@ def run_identity(config: Config, data: Data, model: nn.Module) -> dict[str, Any]
     }
 
 
-def resume_from(
-    trainer: Trainer,
-    continuation: Continuation,
-    identity: Mapping[str, Any],
-    former: Optimizer | None = None,
-) -> None:
-    """Restore the checkpoint of a cut run under the new settings. Collective.
-
-    ``former`` is built as the checkpoint's optimizer was, if its settings changed.
-    """
+def resume_from(trainer: Trainer, continuation: Continuation, identity: Mapping[str, Any]) -> None:
+    """Restore the checkpoint of a cut run under the new settings. Collective."""
     if continuation.path is None:
         return  # cut off before its first checkpoint: there is nothing to lose
     with raise_on_all_ranks():
@@ -160,9 +151,11 @@ def resume_from(
     if continuation.changed(*ATTACH, *STARTS_ANEW, "lr_scheduler.params"):
         kept = {name: thing for name, thing in kept.items() if name in states}
         states = {name: state for name, state in states.items() if name in (*kept, OTHERS)}
-    if former is None:
+    if continuation.former_optimizer is None:
         trainer.restore(states, kept)
     else:
+        # As the checkpoint's optimizer was built.
+        former = build_configured_optimizer(continuation.former_optimizer, trainer.model)
         full_rate, built = learning_rate(former), len(former.param_groups)
         own = set(trainer.model.parameters())
         for group in trainer.optimizer.param_groups:
@@ -226,7 +219,7 @@ def tell_continuation(trainer: Trainer, continuation: Continuation) -> None:
 
 
 # What a run writes before its configuration, by which it can be continued.
-BEGINNING = {"environment.json", "splits.csv", "audit.json", RESOLVED_NAME, LOCK_NAME}
+BEGINNING = {RunFile.ENVIRONMENT, RunFile.SPLITS, RunFile.AUDIT, RunFile.RESOLVED, RunFile.LOCK}
 
 
 def holds_a_beginning(run_dir: Path) -> bool:
@@ -235,7 +228,7 @@ def holds_a_beginning(run_dir: Path) -> bool:
     It is empty, or has the lock's file, which a kill leaves behind, and nothing of a training.
     """
     names = {path.name for path in run_dir.iterdir() if not path.name.endswith(PART_SUFFIX)}
-    return not names or (LOCK_NAME in names and names <= BEGINNING)
+    return not names or (RunFile.LOCK in names and names <= BEGINNING)
 
 
 def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[Finding]) -> None:
@@ -243,14 +236,12 @@ def write_beginning(run_dir: Path, config: Config, data: Data, audit: Sequence[F
 
     ``config.yaml`` is written last: from then on the run can be continued.
     """
-    try:
+    with file_errors(f"cannot write to {run_dir}"):
         environment = describe_environment(data.version.plain(), describe_group(config.trainer))
         text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
-        write_whole(text.encode(), run_dir, "environment.json")
+        write_whole(text.encode(), run_dir, RunFile.ENVIRONMENT)
         cohort = data.cohort
-        write_splits(run_dir / "splits.csv", cohort.sample_ids, cohort.groups, data.split)
+        write_splits(run_dir / RunFile.SPLITS, cohort.sample_ids, cohort.groups, data.split)
         if config.audit.enabled:
             write_audit(audit, run_dir)
         write_config(run_dir, config)
-    except OSError as error:
-        raise UsageError(f"cannot write to {run_dir}: {error.strerror}") from error

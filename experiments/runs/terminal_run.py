@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datasets.cohort import about_positive
 from datasets.errors import UsageError
@@ -23,7 +24,7 @@ from experiments.baselines import leaderboard_lines
 from experiments.builders import about_budget
 from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
-from experiments.run_files import CONFIG_NAME, RunLock, is_finished, require_place
+from experiments.run_files import RunFile, RunLock, is_finished, require_place
 from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
 from experiments.runs.run_setup import (
@@ -45,15 +46,20 @@ def dry_run(config: Config, run_dir: Path | None, job: LaunchContext | None = No
     """Set everything up as for a run, and leave no files."""
     if run_dir is None:
         require_place(config.runs_dir)
-    with tempfile.TemporaryDirectory() as scratch, joined(job, config.trainer):
-        experiment = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
-        try:
-            experiment.setup()
-            print_setup(experiment)
-        finally:
-            experiment.close()
+    with joined(job, config.trainer), _trial(config, run_dir) as experiment:
+        print_setup(experiment)
     print("dry run: everything fits; nothing was trained")
     return 0
+
+
+@contextmanager
+def _trial(config: Config, run_dir: Path | None = None) -> Iterator[Experiment]:
+    """An experiment that is set up and leaves no files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}), run_dir)
+        with closing(trial):
+            trial.setup()
+            yield trial
 
 
 def run_all_stages(config: Config, run_dir: Path | None, job: LaunchContext | None = None) -> int:
@@ -62,14 +68,11 @@ def run_all_stages(config: Config, run_dir: Path | None, job: LaunchContext | No
         print(f"the run in {run_dir} is finished: nothing to continue")
         print("to train further, raise its budget: --trainer.max_epochs N")
         return 0
-    experiment = Experiment(config, run_dir)
-    try:
+    with closing(Experiment(config, run_dir)) as experiment:
         return _run_stages(experiment, job)
-    finally:
-        experiment.close()
 
 
-def _run_stages(experiment: Experiment, job: LaunchContext | None = None) -> int:
+def _run_stages(experiment: Experiment, job: LaunchContext | None) -> int:
     """All stages of one run; returns the exit code."""
     with joined(job, experiment.config.trainer):
         experiment.setup()
@@ -167,7 +170,7 @@ def state_of(config: Config) -> str:
     folder = config.runs_dir / config.exp_name
     if not folder.exists():
         return ABSENT
-    if not (folder / CONFIG_NAME).is_file():
+    if not (folder / RunFile.CONFIG).is_file():
         begun = holds_a_beginning(folder)
         lock = RunLock(folder)  # refused where another process is just beginning it
         if begun and holds_a_beginning(folder):
@@ -188,22 +191,15 @@ def state_of(config: Config) -> str:
     return FINISHED if is_finished(folder) else CUT
 
 
-def run_planned(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> int | None:
-    """:func:`run_each`, after the first of each group by ``kind_of`` was set up as a trial."""
-    return run_each(configs, states_of(configs, kind_of))
-
-
-def states_of(configs: Sequence[Config], kind_of: Callable[[Config], Any]) -> list[str]:
-    """How far each run has come; the first absent one of each group is set up as a trial."""
+def states_of(configs: Sequence[Config]) -> list[str]:
+    """How far each run has come; the first absent one of each model is set up as a trial."""
     states = [state_of(config) for config in configs]
     tried = set()
     for config, state in zip(configs, states, strict=True):
-        if state == ABSENT and kind_of(config) not in tried:
-            tried.add(kind_of(config))
-            with tempfile.TemporaryDirectory() as scratch:
-                trial = Experiment(config.model_copy(update={"runs_dir": Path(scratch)}))
-                trial.setup()
-                trial.close()
+        if state == ABSENT and config.model.name not in tried:
+            tried.add(config.model.name)
+            with _trial(config):
+                pass
     return states
 
 

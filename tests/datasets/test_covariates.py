@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from datasets.cohort import Cohort
 from datasets.covariates import CovariateEncoder
-from datasets.errors import CohortError
+from datasets.errors import CohortError, UsageError
 
 
 @pytest.fixture
@@ -172,10 +173,16 @@ def test_no_covariates_give_no_features(train, unseen):
 @pytest.mark.parametrize("indicators", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("log", [[], ["AFP", "CRP"]])
+@pytest.mark.parametrize("encoding", ["standard", "piecewise"])
 def test_a_restored_encoder_gives_identical_features(
-    train, unseen, tmp_path, indicators, scale, log
+    train, unseen, tmp_path, indicators, scale, log, encoding
 ):
-    settings = {"log": log, "missing_indicators": indicators, "scale": scale}
+    settings = {
+        "log": log,
+        "missing_indicators": indicators,
+        "scale": scale,
+        "encoding": encoding,
+    }
     encoder = CovariateEncoder(NUMERIC, CATEGORICAL, **settings).fit(train)
     torch.save(encoder.state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -204,6 +211,22 @@ def test_a_state_of_other_settings_is_refused(train):
         CovariateEncoder(["AFP"], ["sex"]).load_state_dict(state)
     with pytest.raises(CohortError, match="fitted with scale = True"):
         CovariateEncoder(["age"], ["sex"], scale=False).load_state_dict(state)
+    with pytest.raises(CohortError, match="fitted with encoding = 'standard', here it is 'piec"):
+        CovariateEncoder(["age"], ["sex"], encoding="piecewise").load_state_dict(state)
+
+
+def test_a_state_from_before_there_were_encodings_is_standard(train, unseen):
+    encoder = CovariateEncoder(NUMERIC, CATEGORICAL).fit(train)
+    state = encoder.state_dict()
+    del state["encoding"]
+    for restored in (
+        CovariateEncoder(NUMERIC, CATEGORICAL),
+        CovariateEncoder.from_state_dict(state),
+    ):
+        restored.load_state_dict(state)
+        np.testing.assert_array_equal(restored.transform(unseen), encoder.transform(unseen))
+    with pytest.raises(CohortError, match="fitted with encoding = 'standard'"):
+        CovariateEncoder(NUMERIC, CATEGORICAL, encoding="piecewise").load_state_dict(state)
 
 
 NUMBERS = st.one_of(st.just(np.nan), st.floats(-1e6, 1e6))
@@ -214,10 +237,10 @@ TABLES = st.lists(st.tuples(NUMBERS, NUMBERS, WORDS), min_size=1, max_size=12).m
 
 
 @pytest.mark.slow
-@given(TABLES, TABLES, st.booleans(), st.booleans())
+@given(TABLES, TABLES, st.booleans(), st.booleans(), st.sampled_from(["standard", "piecewise"]))
 @settings(max_examples=60)
-def test_features_are_finite_and_survive_a_state(first, second, indicators, scale):
-    encoder = CovariateEncoder(["x", "y"], ["z"], (), indicators, scale).fit(first)
+def test_features_are_finite_and_survive_a_state(first, second, indicators, scale, encoding):
+    encoder = CovariateEncoder(["x", "y"], ["z"], (), indicators, scale, encoding).fit(first)
     features = encoded(encoder, second)
     assert {"x", "y"} <= set(features)
     restored = CovariateEncoder.from_state_dict(json.loads(json.dumps(encoder.state_dict())))
@@ -299,3 +322,116 @@ def test_a_missing_number_is_the_median_and_says_so():
     encoder = CovariateEncoder(["age"], ["sex"]).fit(patients)
     found = encoder.transform(pd.DataFrame({"age": [None], "sex": ["unheard of"]}))
     assert found.tolist() == [[0.0, 1.0, 0.0, 0.0]]
+
+
+# Piecewise-linear numbers
+
+
+def piecewise(numbers, scale=False, log=()):
+    """An encoder of the column x."""
+    encoder = CovariateEncoder(["x"], [], log=log, scale=scale, encoding="piecewise")
+    return encoder.fit(pd.DataFrame({"x": numbers}))
+
+
+def encode(encoder, numbers):
+    return encoder.transform(pd.DataFrame({"x": numbers})).tolist()
+
+
+def test_a_number_is_one_below_it_linear_within_its_bin_and_zero_above():
+    encoder = piecewise([8.0, 1, 2, 3, 4, 5, 6, 7, 0])
+    assert encode(encoder, [0, 2.25, 3, 8]) == [
+        [0] * 8,
+        [1, 1, 0.25, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [1] * 8,
+    ]
+
+
+def test_the_edges_are_quantiles_of_the_training_values():
+    encoder = piecewise([0.0, 1, 2, 3, 4, 5, 6, 70, 800])
+    assert encode(encoder, [38, 435])[0] == [1, 1, 1, 1, 1, 1, 0.5, 0]
+    assert encode(encoder, [38, 435])[1] == [1, 1, 1, 1, 1, 1, 1, 0.5]
+
+
+def test_the_outer_bins_go_on_beyond_the_training_range():
+    encoder = piecewise(np.arange(9.0))
+    assert encode(encoder, [-2, 11]) == [[-2, *[0] * 7], [*[1] * 7, 4]]
+    encoder = piecewise([10.0] * 9 + [20.0])
+    assert encode(encoder, [0, 15, 40]) == [[-1], [0.5], [3]]
+
+
+def test_equal_quantiles_are_one_edge():
+    encoder = piecewise([0.0, 0, 0, 0, 0, 1, 2, 3, 4])  # quantiles 0 0 0 0 0 1 2 3 4
+    assert encode(encoder, [0, 0.5, 3.5]) == [[0] * 4, [0.5, 0, 0, 0], [1, 1, 1, 0.5]]
+    assert encoder.feature_names == encoder.feature_columns == ["x"] * 4
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("numbers", [[7.0] * 5, [7.0]])
+def test_a_constant_number_is_one_feature_around_zero(numbers, scale):
+    encoder = piecewise(numbers, scale)
+    assert encode(encoder, [numbers[0], numbers[0] + 2]) == [[0], [2]]
+
+
+def test_a_number_never_seen_is_always_zero(train, unseen):
+    encoder = CovariateEncoder(["CRP", "age"], [], encoding="piecewise").fit(train)
+    assert encoder.feature_columns == ["CRP", *["age"] * 8, "CRP"]
+    assert not encoder.transform(unseen)[:, 0].any()
+
+
+def test_missing_numbers_are_encoded_as_the_median_and_flagged():
+    encoder = piecewise([0.0, 1, 2, 3, 4, 5, 6, 7, 8, *[np.nan] * 20])
+    assert encoder.feature_names == [*["x"] * 8, "missing(x)"]
+    # Quantiles are those of the known values.
+    assert encode(encoder, [np.nan, 4, 0.5]) == [
+        [1, 1, 1, 1, 0, 0, 0, 0, 1],
+        [1, 1, 1, 1, 0, 0, 0, 0, 0],
+        [0.5, *[0] * 8],
+    ]
+
+
+def test_each_bin_is_standardised(train):
+    settings: dict[str, Any] = {"log": ["AFP"], "encoding": "piecewise"}
+    raw = CovariateEncoder(["age", "AFP"], [], scale=False, **settings).fit(train).transform(train)
+    encoder = CovariateEncoder(["age", "AFP"], ["sex"], **settings).fit(train)
+    scaled = encoder.transform(train)
+    expected = (raw - raw.mean(axis=0)) / raw.std(axis=0)
+    np.testing.assert_allclose(scaled[:, :16], expected[:, :16], atol=1e-5)
+    np.testing.assert_array_equal(scaled[:, 16], raw[:, 16])  # the indicator stays 0 or 1
+    assert encoder.feature_names == [
+        *["age"] * 8,
+        *["log1p(AFP)"] * 8,
+        *["missing(AFP)", "sex=f", "sex=m", "sex=(missing)"],
+    ]
+
+
+def test_bins_of_a_logarithm_are_between_logarithms():
+    encoder = piecewise(np.expm1(np.arange(9.0)), log=["x"])
+    np.testing.assert_allclose(encode(encoder, [np.expm1(0.25)]), [[0.25, *[0] * 7]], rtol=1e-6)
+
+
+def test_extremes_beyond_narrow_bins_stay_finite():
+    encoder = piecewise([0.0, 5e-324, 1e-300, 1.0], scale=True)
+    features = np.array(encode(encoder, [-3e38, 3e38, 0.5]))
+    assert np.isfinite(features).all()
+    assert features[0].min() < -1e30
+
+
+def test_the_encoding_is_that_of_its_authors():
+    """Of rtdl_num_embeddings, where it is installed."""
+    reference = pytest.importorskip("rtdl_num_embeddings")
+    rng = np.random.default_rng(0)
+    names = ["a", "b", "c"]
+    several = np.stack([rng.normal(size=60), rng.poisson(1.0, 60), rng.integers(0, 2, 60)], axis=1)
+    bins = reference.compute_bins(torch.from_numpy(several), n_bins=8)
+    later = np.vstack([several, 5 * rng.normal(size=(40, 3))])
+    expected = reference.PiecewiseLinearEncoding(bins)(torch.from_numpy(later).float()).numpy()
+    encoder = CovariateEncoder(names, [], scale=False, encoding="piecewise")
+    encoder.fit(pd.DataFrame(several, columns=names))
+    found = encoder.transform(pd.DataFrame(later, columns=names))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_unknown_encoding_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="there is no 'peicewise'; did you mean 'piecewise'"):
+        CovariateEncoder(["x"], [], encoding="peicewise")  # type: ignore[arg-type]

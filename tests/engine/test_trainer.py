@@ -177,7 +177,7 @@ def test_every_monitor_of_one_kind_of_handler_is_checked(make_trainer):
     trainer = make_trainer()
     trainer.monitor_metric("train/acuracy", "early_stopping")
     trainer.monitor_metric("train/loss", "early_stopping")
-    assert trainer.monitored_metrics == ("train/acuracy", "train/loss")
+    assert [name for _, name in trainer.monitors] == ["train/acuracy", "train/loss"]
     with pytest.raises(UsageError, match="train/acuracy"):
         trainer.check_monitors()
 

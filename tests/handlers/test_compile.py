@@ -204,10 +204,10 @@ def test_graphs_without_a_gpu_are_announced_and_left_out(calls, loader):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"mode": "graph"}, "compile.mode: 'graph' is unknown; did you mean 'graphs'?"),
+        ({"mode": "graph"}, "compile.mode: there is no 'graph'; did you mean 'graphs'?"),
         (
             {"backend": "inducter"},
-            "compile.backend: 'inducter' is unknown; did you mean 'inductor'",
+            "compile.backend: there is no 'inducter'; did you mean 'inductor'",
         ),
         ({"mode": "graphs", "backend": "eager"}, "graphs needs the backend inductor, not 'eager'"),
     ],

@@ -108,7 +108,10 @@ def test_a_process_that_trains_alone_is_left_as_it_is():
     ("settings", "line"),
     [
         ({"static_graph": 1}, "static_graph must be true or false"),
-        ({"find_unused_parameters": "yes"}, "find_unused_parameters must be true, false or"),
+        (
+            {"find_unused_parameters": "yes"},
+            "find_unused_parameters must be true or false, not 'yes'",
+        ),
         ({"static_graph": True, "find_unused_parameters": True}, "finds unused parameters by it"),
     ],
 )

@@ -172,7 +172,7 @@ def test_with_more_patience_it_trains_on(make_trainer, loader):
         ({"patience": 2.5}, "early_stopping.patience"),
         ({"cooldown": -1}, "early_stopping.cooldown"),
         ({"start_epoch": -1}, "early_stopping.start_epoch"),
-        ({"min_delta": -0.1}, "early_stopping.min_delta must be at least 0"),
+        ({"min_delta": -0.1}, "early_stopping.min_delta: a number at least 0 was expected"),
         ({"min_delta": NAN}, "early_stopping.min_delta"),
         ({"mode": "lowest"}, "early_stopping.mode: 'lowest' is neither max nor min"),
     ],

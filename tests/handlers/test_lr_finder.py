@@ -128,7 +128,7 @@ def test_the_verdict_says_what_to_do_next(search):
 
 
 def test_wrong_settings_are_refused(make_trainer, search, tmp_path):
-    with pytest.raises(UsageError, match="start_lr must be above 0"):
+    with pytest.raises(UsageError, match="start_lr: a number above 0"):
         LRFinder(start_lr=-1.0)
     with pytest.raises(UsageError, match="num_iter"):
         LRFinder(num_iter=3)
@@ -277,9 +277,9 @@ def test_where_the_loss_never_falls_nothing_is_suggested(make_trainer, loader):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"start_lr": 0.0}, "start_lr must be above 0 and below end_lr, not 0.0 and 1.0"),
-        ({"start_lr": 2.0}, "below end_lr"),
-        ({"end_lr": "1"}, "below end_lr"),
+        ({"start_lr": 0.0}, "start_lr: a number above 0 and below 1 was expected, not 0.0"),
+        ({"start_lr": 2.0}, "start_lr: a number above 0 and below 1 "),
+        ({"end_lr": "1"}, "end_lr: a number at least 0 was"),
         ({"num_iter": 5}, "lr_finder.num_iter: a whole number at least 10 was expected"),
     ],
 )

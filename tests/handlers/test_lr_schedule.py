@@ -211,7 +211,7 @@ def test_plateau_is_torchs(make_trainer, loader, cooldown, scores):
 def test_plateau_follows_its_monitor_in_the_right_direction(monitor, mode):
     schedule = plateau(monitor=monitor)
     assert schedule.monitor.mode == mode
-    assert schedule._reducer([FULL]).mode == mode
+    assert schedule._plateau.mode == mode
 
 
 def test_an_epoch_without_the_metric_does_not_count(make_trainer, loader):
@@ -294,7 +294,7 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "cosin"}, "no schedule is called 'cosin'; did you mean 'cosine'"),
+        ({"name": "cosin"}, "there is no 'cosin'; did you mean 'cosine'"),
         ({"warmup_steps": -1}, "lr_schedule.warmup_steps: a whole number at least 0"),
         ({"warmup_steps": None}, "lr_schedule.warmup_steps"),
         ({"total_steps": 0}, "lr_schedule.total_steps"),
@@ -309,7 +309,7 @@ def test_another_schedule_is_refused_on_resume(make_trainer, loader):
         ({"mode": "least"}, "lr_schedule.mode"),
         (
             {"threshold_mode": "relative"},
-            r"threshold_mode: 'relative' is unknown \(choices: rel, abs\)",
+            r"threshold_mode: there is no 'relative' \(choices: rel, abs\)",
         ),
     ],
 )

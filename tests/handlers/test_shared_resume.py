@@ -36,8 +36,9 @@ def test_a_checkpoint_reads_as_one_of_a_process_that_trains_alone(two, shared_fo
     states = load_checkpoint(shared_folder / "within.pt")["states"]
     other = states.pop(OTHERS)
     assert len(other) == 1
-    assert len(states["epoch_metrics"]["target"]) == 2  # of the first process's two steps
-    assert states["epoch_metrics"]["sample_id"] != other[0]["epoch_metrics"]["sample_id"]
+    assert len(states["epoch_metrics"]["kept"]) == 2  # of the first process's two steps
+    own, others = (s["epoch_metrics"]["kept"][0]["sample_id"] for s in (states, other[0]))
+    assert own != others
 
 
 def test_at_an_epochs_end_one_process_resumes_a_run_of_two(two, shared_folder, tmp_path):

@@ -283,7 +283,7 @@ def test_the_restored_average_is_a_copy(trained, make_trainer):
     state = swa.state_dict()
     _, other, _ = build(make_trainer)
     other.load_state_dict(state)
-    other._average[0].zero_()
+    other._average["body.0.weight"].zero_()
     assert float(state["average"]["body.0.weight"].abs().max()) > 0
 
 
@@ -300,12 +300,12 @@ def test_the_average_of_another_model_is_refused(trained, make_trainer):
     state = swa.state_dict()
     _, other, _ = build(make_trainer)
     average = {**state["average"], "head.weight": torch.zeros(3, 3)}
-    with pytest.raises(ValueError, match=r"head.weight should have shape \[2, 8\]"):
+    with pytest.raises(ValueError, match=r"head.weight: expected shape \[2, 8\]"):
         other.load_state_dict({**state, "average": average})
     del average["head.weight"]
-    with pytest.raises(ValueError, match=r"head.weight .* found nothing"):
+    with pytest.raises(ValueError, match=r"head.weight: .* found none"):
         other.load_state_dict({**state, "average": average})
-    with pytest.raises(ValueError, match="no tensor tail"):
+    with pytest.raises(ValueError, match="tail: expected shape none"):
         other.load_state_dict({**state, "statistics": {"tail": torch.zeros(1)}})
 
 

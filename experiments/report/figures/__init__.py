@@ -5,13 +5,6 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.report.figures.attention import (
-        MEANINGS,
-        MOST_CELLS,
-        agreement_section,
-        gate_sections,
-        weight_sections,
-    )
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
         GUIDE,
@@ -26,10 +19,8 @@ if TYPE_CHECKING:
         styled,
         write_figure_page,
     )
-    from experiments.report.figures.importance import MOST_SAMPLES, summary_sections
     from experiments.report.figures.outcomes import (
         about_unranked,
-        add_chance,
         outcome_sections,
         reliability_section,
         say_undefined,
@@ -37,11 +28,6 @@ if TYPE_CHECKING:
         training_curves,
     )
     from experiments.report.figures.report_input import ExplainedInputs, ReportInput, examine
-    from experiments.report.figures.sections import (
-        METHODS,
-        importance_sections,
-        sections_of,
-        shap_sections,
-    )
+    from experiments.report.figures.sections import importance_sections, sections_of, shap_sections
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -1,9 +1,11 @@
 """Attention weights, gates and the agreement of the modalities, drawn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 from torch.nn import functional
@@ -246,7 +248,11 @@ NONE = sentences(
 def weight_sections(
     summary: AttentionSummary, covariate_names: Sequence[str] | None = None
 ) -> list[Section]:
-    """A section for each kind of attention weights that the model returns, gates left out."""
+    """A section for each kind of attention weights that the model returns, gates left out.
+
+    Features of one name, the bins of a covariate, are shown as one.
+    """
+    rows = None if covariate_names is None else list(dict.fromkeys(covariate_names))
     sections = []
     for number, (name, scans) in enumerate(summary.over_scans.items()):
         heading = Message("{}: over the scans of a sample", _words(name))
@@ -255,11 +261,13 @@ def weight_sections(
     for number, (name, weights) in enumerate(summary.means.items()):
         if is_gate(name):
             continue
+        if covariate_names is not None:
+            weights = _by_name(weights, covariate_names)
         heading, mean = _words(name), weights.mean
         if mean.ndim == 1:
-            figure = _bars(weights, covariate_names)
+            figure = _bars(weights, rows)
         elif mean.ndim in (2, 3):
-            figure = _matrices(weights, covariate_names)
+            figure = _matrices(weights, rows)
         else:
             continue
         which = ", of each scan over the samples that have it" if "scan" in weights.axes else ""
@@ -268,6 +276,26 @@ def weight_sections(
     if not (sections or summary.means):
         return [Section("none", "No attention", text=NONE)]
     return sections
+
+
+def _by_name(weights: MeanWeights, names: Sequence[str]) -> MeanWeights:
+    """The weights with one entry for each name along their axes over covariates.
+
+    Shares, which add up to 1 over the axis, are summed; others are averaged.
+    """
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    owner = torch.tensor([place[name] for name in names], dtype=torch.long)
+    mean = weights.mean
+    counts = torch.bincount(owner)
+    for axis, of in enumerate(weights.axes):
+        if of != "covariate":
+            continue
+        whole = mean.sum(dim=axis)
+        shape = [len(place) if n == axis else size for n, size in enumerate(mean.shape)]
+        mean = mean.new_zeros(shape).index_add(axis, owner, mean)
+        if not torch.allclose(whole, torch.ones_like(whole), atol=1e-3):
+            mean = mean / counts.reshape([-1 if n == axis else 1 for n in range(mean.ndim)])
+    return replace(weights, mean=mean, spread=None)
 
 
 def _words(name: str) -> Message:

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
 
-from datasets.errors import UsageError
+from datasets.errors import file_errors
 from datasets.files import write_whole
 from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
@@ -129,10 +129,8 @@ def write_figure_page(
         page_data="" if words is None else words.for_script(title, [s.figure for s in sections]),
         plotly_js=plotly_js(),
     )
-    try:
+    with file_errors(f"cannot write {path}"):
         write_whole(text.encode(), path.parent, path.name, durable=False)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path
 
 

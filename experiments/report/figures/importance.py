@@ -35,7 +35,8 @@ class Feature:
     """A covariate or a region of the spectrum, over the explained samples.
 
     ``attributions``, [N], add to the explained score; ``values``, [N], are as the model was given
-    them, of a region the mean intensity; ``share`` is by :meth:`Attributions.share`.
+    them, of a region the mean intensity, of a covariate with several bins their mean; ``share`` is
+    by :meth:`Attributions.share`.
     """
 
     name: str
@@ -99,12 +100,22 @@ def in_one_sense(explained: Explained, examined: ReportInput) -> Attributions:
 
 
 def covariate_features(found: Attributions, examined: ReportInput) -> list[Feature]:
-    """The covariates, those that say most first."""
+    """The covariates, those that say most first.
+
+    Features of one name, the bins of a covariate, are one: contributions are summed, values
+    averaged, which keeps the order of the covariate's values.
+    """
     assert examined.inputs is not None
     width = found.covariates.shape[1]
     names = examined.covariates or [Message("covariate {}", n) for n in range(width)]
-    columns = zip(names, found.covariates.T, examined.inputs.covariates.T, strict=True)
-    return _features(found, columns)
+    own: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        own.setdefault(name, []).append(number)
+    given = examined.inputs.covariates
+    return _features(
+        found,
+        [(n, found.covariates[:, c].sum(axis=1), given[:, c].mean(axis=1)) for n, c in own.items()],
+    )
 
 
 def window_features(

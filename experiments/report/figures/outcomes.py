@@ -91,7 +91,8 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
         title = Message("{}: undefined", shown_name(name))
         figure.add_scatter(x=[None], y=[None], mode="lines", line=GUIDE, name=title, row=1, col=1)
     if drawn:
-        add_chance(figure, row=1, col=1)
+        ends = {"x": [0, 1], "y": [0, 1], "row": 1, "col": 1}
+        figure.add_scatter(mode="lines", line=GUIDE, name="chance", **ends)
     else:
         for column in (1, 2):
             say_undefined(figure, row=1, col=column)
@@ -100,11 +101,6 @@ def ranking_curves(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figu
     figure.update_xaxes(title_text="recall", row=1, col=2)
     figure.update_yaxes(title_text="precision", range=[0, 1.02], row=1, col=2)
     return figure.update_layout(height=420)
-
-
-def add_chance(figure: go.Figure, **place: Any) -> None:
-    """Draw the diagonal of a ROC: what scores that know nothing reach."""
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=GUIDE, name="chance", **place)
 
 
 def confusion(outputs: EpochOutputs, class_names: Sequence[str]) -> go.Figure:

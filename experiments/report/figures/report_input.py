@@ -42,12 +42,12 @@ class ExplainedInputs:
 class ReportInput:
     """Tested samples, of a run or of a model at hand.
 
-    ``classes`` name the C classes, labels or targets, ``covariates`` D of them (None for their
-    numbers); ``axis`` has the place of each point of a scan, [L], None for their numbers;
-    ``columns`` further properties (plates), one value per sample. ``inputs`` is None where nothing
-    was explained. ``scale``, [C], is one unit of each output in the unit of what is predicted: the
-    standard deviation of a regression's targets; None for scores as they are. ``drawn`` are the
-    sections so far, by part of the page.
+    ``classes`` name the C classes, labels or targets, ``covariates`` the D features of covariates
+    (None for their numbers), where bins of one covariate have one name; ``axis`` has the place of
+    each point of a scan, [L], None for their numbers; ``columns`` further properties (plates), one
+    value per sample. ``inputs`` is None where nothing was explained. ``scale``, [C], is one unit of
+    each output in the unit of what is predicted: the standard deviation of a regression's targets;
+    None for scores as they are. ``drawn`` are the sections so far, by part of the page.
     """
 
     outputs: EpochOutputs

@@ -1,4 +1,7 @@
-"""The model card of a run, after Mitchell et al. 2019, "Model Cards for Model Reporting"."""
+"""The summary of a run, and its model card.
+
+The card is after Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.cohort import ROLES_FILE, Roles, read_cohort_yaml
+from datasets.cohort import ROLES_FILE, read_cohort_yaml
 from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
-from engine.reporting import bounds_text, figure_texts, read_log
-from experiments.analysis import finding_number
+from engine.reporting import bounds_text, figure_texts, read_log, with_bounds
+from experiments.analysis import about_refitted, finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.markdown_text import (
     TEMPLATES,
-    calibration_section,
-    chosen_points,
+    class_table,
     escape_markdown,
     limits,
     warnings_of,
 )
-from experiments.run_files import (
-    CARD_NAME,
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    LOG_NAME,
-    PREPROCESSING_NAME,
-    WEIGHTS_PATH,
-    without_places,
-)
+from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -44,19 +38,38 @@ MAX_NAMED_GROUPS = 12
 # What the weights were made with; of the other sections none changes what is learned.
 SETTINGS = ("model", "loss", "optimizer", "lr_scheduler", "trainer", "ema", "seed")
 TEMPLATES.filters |= {
+    "bounded": with_bounds,
+    "by_class": class_table,
     "bounds": bounds_text,
-    "calibration": calibration_section,
     "figures": figure_texts,
     "leaderboard": leaderboard_section,
     "number": finding_number,
-    "points": chosen_points,
 }
+TEMPLATES.globals |= {"about_refitted": about_refitted, "LAST_EPOCH": LAST_EPOCH}
+
+
+def summary(outcome: Outcome) -> str:
+    """The run on one Markdown page."""
+    units = _about_units(outcome)
+    return TEMPLATES.get_template("summary.md.j2").render(
+        outcome=outcome, cohort=outcome.data.cohort, units=units, files=RunFile
+    )
+
+
+def _about_units(outcome: Outcome) -> str:
+    """A sentence on the units of a regression; empty for other tasks."""
+    if outcome.data.scaler is None:
+        return ""
+    names = outcome.data.cohort.class_names
+    each = ", each by itself; r2 is the mean over them" if len(names) > 1 else ""
+    units = f"{', '.join(map(escape_markdown, names))}{each}"
+    return f"Losses are of standardised targets; the metrics are in the units of {units}."
 
 
 def model_card(outcome: Outcome) -> str:
     """The card, in Markdown."""
     config, cohort = outcome.config, outcome.data.cohort
-    environment = json.loads((outcome.run_dir / ENVIRONMENT_NAME).read_text("utf-8"))
+    environment = json.loads((outcome.run_dir / RunFile.ENVIRONMENT).read_text("utf-8"))
     settings = config.resolved()
     chosen = {key: settings[key] for key in SETTINGS} | {
         "data": {key: settings["data"][key] for key in ("transforms", "augmentations")}
@@ -71,13 +84,13 @@ def model_card(outcome: Outcome) -> str:
         config=config,
         cohort=cohort,
         environment=environment,
-        began=read_log(outcome.run_dir / LOG_NAME)[0]["time"],
+        began=read_log(outcome.run_dir / RunFile.LOG)[0]["time"],
         names=", ".join(map(escape_markdown, cohort.class_names)),
         chosen_by=f"the best {escape_markdown(monitor)}" if selected else "the last epoch",
         settings=write_yaml(without_places(chosen)),
         factors=_factors(outcome),
         licence=_licence(outcome),
-        about=_about_metrics(outcome),
+        units=_about_units(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
         code=loading_code(config, cohort, scaled=outcome.data.scaler is not None),
     )
@@ -98,31 +111,18 @@ def loading_code(config: Config, cohort: Cohort, scaled: bool) -> str:
     return TEMPLATES.get_template("loading_code.py.j2").render(
         cohort=cohort,
         steps=steps,
+        own_transforms=any("find_named" in name for name, _ in steps),
         scaled=scaled,
-        card=CARD_NAME,
-        config=CONFIG_NAME,
-        preprocessing=PREPROCESSING_NAME,
-        weights=WEIGHTS_PATH,
+        files=RunFile,
     )
-
-
-def _about_metrics(outcome: Outcome) -> str:
-    about = f"{escape_markdown(outcome.about_positive())} {outcome.about_intervals()}"
-    if outcome.data.scaler is not None:
-        classes = outcome.data.cohort.class_names
-        about += " The loss is of standardised targets; the metrics are in the units of "
-        about += ", ".join(map(escape_markdown, classes))
-        about += ", each by itself; r2 is the mean over them." if len(classes) > 1 else "."
-    return about.strip()
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:
     """Groups and covariates that the model's quality may depend on."""
     data, cohort = outcome.data, outcome.data.cohort
-    column = Roles.choose(cohort.root, None, outcome.config.data.group, None, None).group
     sides = {side: np.unique(cohort.groups[data.split == side]) for side in SUBSETS}
     counts = ", ".join(f"{len(names)} {side}" for side, names in sides.items())
-    yield f"Groups: column {escape_markdown(column)}; {counts}"
+    yield f"Groups: column {escape_markdown(cohort.group)}; {counts}"
     if sum(map(len, sides.values())) <= MAX_NAMED_GROUPS:
         for side, names in sides.items():
             yield f"Groups of {side}: {', '.join(map(escape_markdown, names))}"

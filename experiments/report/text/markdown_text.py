@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
@@ -84,7 +84,6 @@ def _row(name: str, shares: np.ndarray, support: int) -> str:
     return f"| {name} | {' | '.join(map(share_text, shares))} | {support} |"
 
 
-Decisions = Mapping[str, Sequence[OperatingPoint]]
 # A temperature of 1.5 turns a predicted 0.9 into 0.81.
 FAR_TEMPERATURE = 1.5
 # Above it the test set is not called well calibrated, whatever the temperature.
@@ -101,26 +100,6 @@ TITLES = {"npv": "negative predictive value", "f1": "F1", "mcc": "MCC"} | {
     "fn": "false negatives",
     "tn": "true negatives",
 }
-
-
-def threshold_section(decisions: Decisions, task: str) -> str:
-    """The summary's section: all figures and rules of one decision, of several a row each."""
-    return _section("threshold", decisions, task)
-
-
-def chosen_points(decisions: Decisions) -> str:
-    """The configured rule's threshold of everything that is decided on, as a Markdown table."""
-    return _section("chosen", decisions)
-
-
-def calibration_section(calibration: Calibration | None, task: str = "binary") -> str:
-    """The temperature and what it does, as a sentence and a Markdown table."""
-    return _section("calibration", calibration, task)
-
-
-def _section(macro: str, *values: Any) -> str:
-    module: Any = TEMPLATES.get_template("decisions.md.j2").module
-    return str(getattr(module, macro)(*values)).strip()
 
 
 def decision_lines(findings: TestAnalysis, task: str = "binary") -> Iterator[str]:
@@ -267,7 +246,7 @@ def warnings_of(outcome: Outcome) -> Iterator[str]:
         why = ""
         if outcome.test_groups == 1:
             why = ": the test set is one group"
-        elif outcome.too_few:
+        elif any(found.too_few for found in outcome.intervals.values()):
             why = ": too few samples"
         yield Message(f"no interval for {{}}{why}", list(map(metric_message, unsure)))
     yield from decision_warnings(outcome.findings, cohort.task)

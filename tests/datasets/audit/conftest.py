@@ -44,8 +44,7 @@ def find(make_cohort: Callable[..., Cohort]) -> Callable[..., dict[str, Finding]
     def look(fault: Fault | None = None, **choices: Any) -> dict[str, Finding]:
         cohort = make_cohort(fault, **choices)
         split = make_split(cohort.targets, cohort.groups, seed=1)
-        label, group = choices.get("label"), choices.get("group")
-        return {found.name: found for found in audit(cohort, split, label=label, group=group)}
+        return {found.name: found for found in audit(cohort, split)}
 
     return look
 

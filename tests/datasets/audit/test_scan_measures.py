@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.audit import scan_measures
 from datasets.audit.scan_measures import (
     LEAST_LIKENESS,
     Reference,
@@ -14,7 +13,6 @@ from datasets.audit.scan_measures import (
     measure_scans,
     scale,
 )
-from datasets.scans import iterate_chunks
 
 
 def test_all_scans_are_chosen_or_those_of_whole_samples(make_cohort):
@@ -43,10 +41,7 @@ def test_the_size_of_chunks_changes_nothing(make_cohort, monkeypatch):
     cohort = make_cohort()
     whole = measure_scans(cohort)
 
-    def in_small_pieces(spectra, rows):
-        return iterate_chunks(spectra, rows, chunk_bytes=20_000)
-
-    monkeypatch.setattr(scan_measures, "iterate_chunks", in_small_pieces)
+    monkeypatch.setattr("datasets.scans.CHUNK_BYTES", 20_000)
     pieces = measure_scans(cohort)
     for name in ("rows", "owner", "digest", "is_blank", "log_total"):
         assert (getattr(whole, name) == getattr(pieces, name)).all(), name

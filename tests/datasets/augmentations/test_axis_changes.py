@@ -11,12 +11,12 @@ from tests.datasets.augmentations.made_scans import rng, scans
 def test_a_shift_interpolates_linearly_and_repeats_the_ends(shift):
     scan = scans(1)
     expected = np.interp(np.arange(50) - shift, np.arange(50), scan[0])
-    np.testing.assert_allclose(shift_scans(scan, np.array([shift]))[0], expected, atol=1e-6)
+    np.testing.assert_allclose(shift_scans(scan, np.array([[shift]]))[0], expected, atol=1e-6)
 
 
 def test_a_shift_longer_than_the_axis_leaves_the_end_point():
     scan = scans(2)
-    out = shift_scans(scan, np.array([1e12, -1e12]))
+    out = shift_scans(scan, np.array([[1e12], [-1e12]]))
     np.testing.assert_array_equal(out[0], np.full(50, scan[0, 0]))
     np.testing.assert_array_equal(out[1], np.full(50, scan[1, -1]))
 

@@ -114,7 +114,7 @@ def test_an_unreadable_description_is_refused(write_cohort, tmp_path, content, m
 def test_names_are_text_whatever_they_look_like(tmp_path):
     path = tmp_path / "cohort.yaml"
     path.write_text("roles: {label: 2024, group: 010, numeric: [1e3, yes], categorical: [12:30]}\n")
-    roles = Roles.choose(tmp_path, None, None, None, None)
+    roles = Roles.choose(tmp_path, [], None, None, None, None)
     assert (roles.label, roles.group) == (["2024"], "010")
     assert (roles.numeric, roles.categorical) == (["1e3", "yes"], ["12:30"])
 

@@ -65,9 +65,8 @@ def test_a_name_that_stands_twice_is_refused_by_its_text():
 def test_a_spectrum_that_is_not_finite_is_named(
     write_cohort, tmp_path, monkeypatch, value, refusal
 ):
-    monkeypatch.setattr(
-        cohort_module, "CHUNK_BYTES", 5 * 32 * 4
-    )  # so that row 23 is in the fifth piece
+    # So that row 23 is in the fifth piece.
+    monkeypatch.setattr("datasets.scans.CHUNK_BYTES", 5 * 32 * 4)
 
     def spoil(spectra):
         spectra[23, 17] = value

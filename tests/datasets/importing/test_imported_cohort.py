@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -16,7 +16,6 @@ from datasets.importing.imported_cohort import (
     write_scans,
     write_sources,
 )
-from datasets.importing.scan_intake import decide
 
 
 def record(number, left_out=None, **changes):
@@ -36,23 +35,15 @@ def record(number, left_out=None, **changes):
     return ScanRecord(**{**values, **changes})
 
 
-def test_the_last_word_skips_what_was_left_out_before():
-    records = [record(0), record(1, "empty"), record(2), record(3)]
-    decided = list(decide(records, np.array([False, True, False])))
-    assert [each.left_out for each in decided] == [None, "empty", "tic", None]
-
-
-def test_scans_are_written_and_counted_and_the_rest_is_listed(tmp_path):
+def test_scans_are_written_and_the_rest_is_listed(tmp_path):
     records = [record(0), record(1, "tic"), record(2, low=None, high=None, zero=True)]
-    tally = write_scans(tmp_path, records)
+    write_scans(tmp_path, pd.DataFrame(map(vars, records)))
     assert (tmp_path / "scans.csv").read_text() == (
         "sample_id,scan,source,tic,x\nS0,0,raw/a.mzML,1234.5,0\nS2,0,raw/a.mzML,1234.5,2\n"
     )
     assert (tmp_path / "left_out.csv").read_text() == (
         "sample_id,scan,source,reason\nS1,0,raw/a.mzML,tic\n"
     )
-    assert (tally.scans, list(tally.samples), tally.left_out) == (2, ["S0", "S2"], {"tic": 1})
-    assert (tally.zero_scans, tally.empty_bins, tally.low, tally.high) == (1, 4, 100.0, 201.0)
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_folder_of_text_files_becomes_a_cohort(tmp_path):
     settings = settings_for(raw, "text")
     settings = replace(settings, naming=replace(settings.naming, **naming))
     summary = run(settings, tmp_path / "out")
-    assert (summary.samples, summary.tally.scans, summary.files) == (4, 8, 8)
-    assert (summary.tally.low, summary.tally.high) == (100.0, 110.0)
+    assert (len(summary.joined.samples), len(summary.scans), summary.files) == (4, 8, 8)
+    assert (summary.scans["low"].min(), summary.scans["high"].max()) == (100.0, 110.0)
     cohort = Cohort.read(tmp_path / "out")
     assert cohort.sample_ids == ["case1", "case2", "control1", "control2"]
     assert cohort.class_names == ["control", "case"]
@@ -121,7 +121,7 @@ def test_every_file_is_counted_described_and_checksummed(tmp_path, format):
     assert described["units"] == {"axis": "m/z"}
     assert described["provenance"]["format"] == format
     assert described["provenance"]["axis"] == axis
-    assert described["provenance"]["scans"] == {"kept": summary.tally.scans, "left_out": {}}
+    assert described["provenance"]["scans"] == {"kept": len(summary.scans), "left_out": {}}
     beside = {path.name: file_sha256(path) for path in out.iterdir() if path.name != "cohort.yaml"}
     assert described["checksums"] == beside
     sources = pd.read_csv(out / "sources.csv")
@@ -174,8 +174,8 @@ def test_covariates_are_joined_and_what_does_not_match_is_listed(tmp_path):
     roles = ImportRoles(group="plate", numeric=("age",))
     settings = settings_for(raw, "csv", axis="own", covariates=table, roles=roles)
     summary = run(settings, tmp_path / "out")
-    assert summary.without_row == [f"b{row}" for row in range(6)]
-    assert summary.without_sample == ["z1"]
+    assert summary.joined.without_row == [f"b{row}" for row in range(6)]
+    assert summary.joined.without_sample == ["z1"]
     assert summary.roles == {
         "label": "label",
         "group": "plate",
@@ -198,7 +198,9 @@ def test_scans_that_are_left_out_are_counted_and_listed(tmp_path):
     reasons = ScanFilter(["empty", "saturated", "tic"])
     out = tmp_path / "out"
     summary = run(settings_for(tmp_path / "raw.csv", "csv", axis="own", scan_filter=reasons), out)
-    assert summary.tally.left_out == {"empty": 1, "saturated": 1, "tic": 1}
+    left_out = summary.scans["left_out"]
+    assert left_out.value_counts().to_dict() == {"empty": 1, "saturated": 1, "tic": 1}
+    assert left_out[[4, 7, 9]].tolist() == ["empty", "saturated", "tic"]
     assert summary.samples_left_out == ["S4", "S7", "S9"]
     assert pd.read_csv(out / "left_out.csv")["reason"].tolist() == ["empty", "saturated", "tic"]
     kept = [row for row in rows if row[0] not in ("S4", "S7", "S9")]
@@ -209,7 +211,7 @@ def test_scans_that_are_left_out_are_counted_and_listed(tmp_path):
 def test_without_a_filter_empty_scans_stay_and_are_said(tmp_path):
     write_wide_csv(tmp_path / "raw.csv", [1, 2], [("S1", 0, 0), ("S2", 1, 2)])
     summary = run(settings_for(tmp_path / "raw.csv", "csv", axis="own"), tmp_path / "out")
-    assert (summary.tally.scans, summary.tally.zero_scans) == (2, 1)
+    assert (len(summary.scans), summary.scans["zero"].sum()) == (2, 1)
 
 
 # Cut and gone on with
@@ -236,7 +238,7 @@ def test_a_cut_import_ends_with_the_same_bytes(tmp_path, format, after):
         RawImport(settings, tmp_path / "cut", checkpoint_seconds=0.0).run(watch)
     assert not (tmp_path / "cut").exists()
     again = RawImport(settings, tmp_path / "cut")
-    assert again.continues
+    assert again.writer.continues
     seen = []
     again.run(lambda done, files, scans: seen.append(scans))
     assert seen[0] == after + 1

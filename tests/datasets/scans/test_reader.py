@@ -158,11 +158,12 @@ def test_a_file_that_was_read_to_its_end_takes_no_memory(tmp_path):
     assert float(done.stdout) < 40
 
 
-def test_chunks_hold_the_rows_in_order_within_the_limit(tmp_path):
+def test_chunks_hold_the_rows_in_order_within_the_limit(tmp_path, monkeypatch):
     np.save(tmp_path / "spectra.npy", np.random.default_rng(0).random((10, 4), dtype=np.float32))
     spectra = np.load(tmp_path / "spectra.npy", mmap_mode="r")
     rows = np.array([9, 1, 1, 4, 0])
-    chunks = list(iterate_chunks(spectra, rows, chunk_bytes=2 * 4 * 4))
+    monkeypatch.setattr("datasets.scans.CHUNK_BYTES", 2 * 4 * 4)
+    chunks = list(iterate_chunks(spectra, rows))
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate(chunks), np.asarray(spectra)[rows])
 
@@ -176,11 +177,10 @@ def test_a_chunk_is_an_own_float32_copy():
     assert spectra.min() == 1
 
 
-def test_a_scan_larger_than_a_chunk_is_read_whole():
-    assert [c.shape for c in iterate_chunks(np.ones((2, 9)), np.arange(2), chunk_bytes=1)] == [
-        (1, 9),
-        (1, 9),
-    ]
+def test_a_scan_larger_than_a_chunk_is_read_whole(monkeypatch):
+    monkeypatch.setattr("datasets.scans.CHUNK_BYTES", 1)
+    chunks = iterate_chunks(np.ones((2, 9)), np.arange(2))
+    assert [chunk.shape for chunk in chunks] == [(1, 9), (1, 9)]
 
 
 def test_no_rows_give_no_chunk():

@@ -17,6 +17,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "asls": {"lam": 100.0},
     "crop": {"low": 1000, "high": 1700},
     "resample": {"points": 7},
+    "bin": {"width": 3},
     "align": {
         "reference": [1100, 1500, 1900],
         "max_shift": 6,
@@ -27,7 +28,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "pick_peaks": {"snr": 1, "half_window": 1, "width": 1},
 }
 # Where a shorter scan cannot be what the transform is for.
-FEWEST_POINTS = {"resample": 2, "align": 3}
+FEWEST_POINTS = {"resample": 2, "bin": 3, "align": 3}
 
 
 def spectra(scans: int = 200, points: int = 30, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.errors import UsageError
-from datasets.transforms import Crop, Resample
+from datasets.transforms import Bin, Crop, Resample
 from tests.datasets.transforms.made_spectra import make_axis, peaks_at, spectra
 
 # Even in its square root, as that of a time-of-flight instrument is.
@@ -124,3 +124,28 @@ def test_a_peak_between_new_points_is_not_lost():
     resample = Resample(points=3)
     assert resample.set_axis(np.array([0.0, 1.0, 2.0, 3.0, 4.0])).tolist() == [0.0, 2.0, 4.0]
     assert resample(np.array([[0, 8, 0, 0, 0]], dtype=np.float32)).tolist() == [[4.0, 2.0, 0.0]]
+
+
+def test_neighbouring_points_are_averaged_with_their_places():
+    axis = np.array([0.0, 1, 2, 4, 8, 16, 20], np.float32)
+    transform = Bin(width=3)
+    assert transform.set_axis(axis).tolist() == [1, pytest.approx(28 / 3), 20]
+    assert transform.set_axis(axis).dtype == np.float32
+    scans = np.array([[3, 6, 0, 1, 2, 3, 7], [0, 0, 0, -1, -2, -3, 5]], np.float32)
+    assert transform(scans).tolist() == [[3, 2, 7], [0, -2, 5]]
+
+
+def test_the_last_mean_is_over_the_points_that_remain():
+    transform = Bin(width=4)
+    transform.set_axis(make_axis(10))
+    assert transform.describe() == "bin: each point is the mean of 4, the last one of 2"
+    scans = spectra(points=10)
+    np.testing.assert_allclose(transform(scans)[:, 2], scans[:, 8:].mean(axis=1), rtol=1e-6)
+    transform.set_axis(make_axis(12))
+    assert transform.describe() == "bin: each point is the mean of 4"
+
+
+def test_bins_of_one_point_change_nothing():
+    scans, transform = spectra(), Bin(width=1)
+    np.testing.assert_array_equal(transform.set_axis(make_axis(30)), make_axis(30))
+    np.testing.assert_array_equal(transform(scans), scans)

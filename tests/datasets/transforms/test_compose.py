@@ -179,6 +179,42 @@ def test_names_and_instances_make_the_same():
     assert by_hand.state_dict()["names"] == ["snip", "tic", "sqrt", "crop", "standardize"]
 
 
+MALDI: list[Spec] = [
+    "tic",
+    {"name": "bin", "params": {"width": 3}},
+    "clr",
+    {"name": "standardize", "params": {"min_std": 0.1, "relative_to": "median", "clip": 8}},
+]
+
+
+def test_scans_are_binned_and_become_standardised_log_ratios():
+    scans, rows = spectra(points=100), np.arange(0, 200, 2)
+    scans[scans < 200] = 0
+    transforms = make_transforms(MALDI).fit(scans, rows, make_axis(100))
+    assert transforms.spec_len == 34
+    wanted = scans.astype(np.float64) / scans.mean(axis=1, keepdims=True, dtype=np.float64)
+    wanted = np.stack([wanted[:, i : i + 3].mean(axis=1) for i in range(0, 100, 3)], axis=1)
+    trained = wanted[rows]
+    wanted = np.log(wanted + np.quantile(trained[trained > 0], 0.05))
+    wanted -= wanted.mean(axis=1, keepdims=True)
+    deviation = wanted[rows].std(axis=0)
+    wanted -= wanted[rows].mean(axis=0)
+    wanted /= np.maximum(deviation, 0.1 * np.median(deviation))
+    np.testing.assert_allclose(transforms(scans), np.clip(wanted, -8, 8), atol=5e-3)
+    loaded = make_transforms(MALDI)
+    loaded.load_state_dict(transforms.state_dict())
+    np.testing.assert_array_equal(loaded(scans), transforms(scans))
+
+
+def test_the_offset_is_of_the_scans_as_those_before_leave_them():
+    log: Spec = {"name": "log", "params": {"quantile": 0.05}}
+    scans, rows = spectra(), np.arange(100)
+    transforms = make_transforms(["tic", log, "snv"]).fit(scans, rows)
+    divided = TIC()(scans[rows])
+    found = transforms.transforms[1].offset
+    assert found == pytest.approx(np.quantile(divided, 0.05), rel=1e-3)
+
+
 def test_no_transform_changes_nothing():
     scans = spectra()
     np.testing.assert_array_equal(make_transforms([]).fit(scans)(scans), scans)

@@ -37,11 +37,11 @@ def window(name, **params):
     return {"name": name, "params": params}
 
 
-@pytest.mark.parametrize("name", ["sqrt", "log", "log1p"])
+@pytest.mark.parametrize("name", ["sqrt", "log", "log1p", "clr"])
 def test_negative_intensities_are_refused_by_their_share(name):
     scans = centred()
     (found,) = found_in(scans, "tic", name)
-    assert found.name == {"sqrt": "sqrt"}.get(name, "log1p")
+    assert found.name == {"log": "log1p"}.get(name, name)
     assert found.level == "refuse"
     assert found.share == pytest.approx((scans < 0).mean())
     assert f"{(scans < 0).mean():.1%} of the intensities, 50.0% of their total" in found.sentence

@@ -150,7 +150,17 @@ def test_an_unknown_parameter_is_named(name):
         ("pick_peaks", {"snr": -1}, r"pick_peaks\.snr: a number at least 0"),
         ("pick_peaks", {"half_window": 0}, r"pick_peaks\.half_window: a whole number at least 1"),
         ("pick_peaks", {"width": -1}, r"pick_peaks\.width: a whole number at least 0"),
+        ("bin", {"width": 0}, r"bin\.width: a whole number between 1 and 1e\+06"),
+        ("bin", {"width": 2.5}, r"bin\.width: a whole number .* not 2.5"),
+        ("log", {"quantile": 5}, r"log\.quantile: a number between 0 and 1 was expected, not 5"),
+        ("clr", {"quantile": None}, r"clr\.quantile: a number between 0 and 1 .* not None"),
         ("standardize", {"min_std": -1}, r"standardize\.min_std: a number between 0 and 1"),
+        ("standardize", {"clip": 0}, r"standardize\.clip: a number above 0 was expected, not 0"),
+        (
+            "standardize",
+            {"relative_to": "mean"},
+            r"standardize\.relative_to: there is no 'mean'; did you mean 'median'\?",
+        ),
         ("snap", {}, r"unknown transform 'snap'; did you mean 'snip'\?"),
     ],
 )

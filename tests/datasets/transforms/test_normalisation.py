@@ -5,9 +5,10 @@ import pytest
 
 from datasets.errors import UsageError
 from datasets.transforms import (
+    CLR,
     SNV,
     TIC,
-    Log1p,
+    Log,
     MedianNorm,
     Sqrt,
     Standardize,
@@ -66,12 +67,67 @@ def test_snv_of_a_constant_scan_is_zero():
 def test_root_and_logarithm_take_negative_intensities_as_zero():
     scan = np.array([[-4.0, 0.0, 9.0]], dtype=np.float32)
     np.testing.assert_allclose(Sqrt()(scan), [[0, 0, 3]])
-    np.testing.assert_allclose(Log1p()(scan), [[0, 0, np.log(10)]], rtol=1e-6)
+    np.testing.assert_allclose(Log()(scan), [[0, 0, np.log(10)]], rtol=1e-6)
 
 
 def test_log_is_another_name_for_log1p_and_saved_as_that():
     assert make_transforms(["log"]).state_dict()["names"] == ["log1p"]
     make_transforms(["log"]).load_state_dict(make_transforms(["log1p"]).state_dict())
+
+
+def test_a_state_from_before_the_logarithm_could_learn_is_loaded():
+    transforms = make_transforms(["log"])
+    transforms.load_state_dict({"names": ["log1p"], "states": [{}], "axis": None})
+    scans = spectra()
+    np.testing.assert_allclose(transforms(scans), np.log1p(scans), rtol=1e-6)
+
+
+def peaks_and_zeros():
+    """Intensities over many orders of magnitude, a third of them 0 and some below."""
+    rng = np.random.default_rng(3)
+    scans = rng.lognormal(0, 3, (50, 400)).astype(np.float32)
+    scans[rng.random(scans.shape) < 0.3] = 0
+    scans[rng.random(scans.shape) < 0.05] *= -1
+    return scans
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("sizes", [[50], [7, 0, 43], [1] * 50])
+def test_the_offset_is_a_quantile_of_the_positive_training_intensities(quantile, sizes):
+    scans = peaks_and_zeros()
+    offset = np.quantile(scans[scans > 0].astype(np.float64), quantile)
+    transform = Log(quantile=quantile).fit(np.split(scans, np.cumsum(sizes)[:-1]))
+    assert transform.offset == pytest.approx(offset, rel=1e-3)
+    expected = np.log(np.maximum(scans, 0).astype(np.float64) + offset)
+    np.testing.assert_allclose(transform(scans), expected, atol=2e-3)
+
+
+def test_the_centred_log_ratio_is_the_logarithm_without_the_scans_mean():
+    scans = peaks_and_zeros()
+    transform = CLR().fit([scans])
+    offset = np.quantile(scans[scans > 0].astype(np.float64), 0.05)
+    logs = np.log(np.maximum(scans, 0).astype(np.float64) + offset)
+    expected = logs - logs.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(transform(scans), expected, atol=2e-3)
+    np.testing.assert_allclose(transform(scans).mean(axis=1), 0, atol=1e-5)
+
+
+def test_ratios_are_kept_where_intensities_are_well_above_the_offset():
+    scans = spectra() + np.float32(1000)
+    transform = CLR(quantile=0).fit([scans * np.float32(1e-4)])
+    np.testing.assert_allclose(transform(scans * 100), transform(scans), atol=1e-2)
+
+
+def test_logarithms_say_what_is_wrong():
+    for transform in (Log(quantile=0.05), CLR()):
+        with pytest.raises(RuntimeError, match=f"{transform.name} is called before fit"):
+            transform(spectra())
+        for chunks in ([], [np.zeros((3, 30), np.float32)], [-spectra()]):
+            with pytest.raises(UsageError, match=f"{transform.name}: no intensity of the training"):
+                transform.fit(chunks)
+    learned = Log(quantile=0.05).fit([spectra()]).state_dict()
+    with pytest.raises(UsageError, match=r"log\.quantile: a number was expected, as in the saved"):
+        Log().load_state_dict(learned)
 
 
 def test_the_root_evens_out_the_variance_of_counts():
@@ -102,6 +158,39 @@ def test_a_point_that_was_constant_in_training_does_not_blow_up():
     np.testing.assert_allclose(transform.std[3], 0.1 * typical, rtol=1e-4)
     new = np.full((1, 30), typical, dtype=np.float32)
     assert abs(transform(new)[0, 3]) < 10.001
+
+
+def test_the_floor_may_be_relative_to_the_median_deviation():
+    scans = spectra(points=31)
+    scans[:, :5] *= np.float32(1e-3)  # nearly empty
+    scans[:, 5:8] = 4  # constant: no part of the median
+    scans[:, 8] *= np.float32(1e4)  # a few large peaks
+    deviations = scans.std(axis=0, dtype=np.float64)
+    median = np.median(deviations[deviations > 0])
+    std, of_rms = (
+        Standardize(min_std=0.1, relative_to=of).fit([scans]).std  # type: ignore[arg-type]
+        for of in ("median", "rms")
+    )
+    assert std is not None
+    assert of_rms is not None
+    np.testing.assert_allclose(std, np.maximum(deviations, 0.1 * median), rtol=1e-4)
+    assert of_rms[0] > 10 * median
+
+
+def test_values_beyond_so_many_deviations_are_clipped():
+    scans = spectra()
+    transform, unlimited = Standardize(clip=8).fit([scans]), Standardize().fit([scans])
+    new = scans.copy()
+    new[0, :2] = 1e6, -1e6
+    assert transform(new)[0, :2].tolist() == [8, -8]
+    np.testing.assert_array_equal(transform(new), np.clip(unlimited(new), -8, 8))
+    assert transform(new).dtype == np.float32
+    assert unlimited(new)[0, 0] > 100
+
+
+def test_no_varying_point_leaves_no_median_and_standardises_to_zero():
+    scans = np.ones((4, 30), np.float32)
+    assert not Standardize(relative_to="median").fit([scans])(scans).any()
 
 
 def test_one_training_scan_standardises_to_zero():

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from ignite.utils import manual_seed
 
 from engine import UsageError
 from engine.checkpointing.reproducibility import (
@@ -15,7 +16,6 @@ from engine.checkpointing.reproducibility import (
     deterministic_algorithms,
     restore_rng,
     seed_apart,
-    seed_everything,
 )
 
 
@@ -24,28 +24,28 @@ def draw():
 
 
 def test_all_streams_continue_also_through_a_file():
-    seed_everything(4)
+    manual_seed(4)
     draw()
     file = io.BytesIO()
     torch.save(capture_rng(), file)
     expected = draw()
-    seed_everything(99)
+    manual_seed(99)
     file.seek(0)
     restore_rng(torch.load(file, weights_only=True))
     assert draw() == expected
 
 
 def test_seeding_makes_all_streams_repeat():
-    seed_everything(7)
+    manual_seed(7)
     first = draw()
-    seed_everything(7)
+    manual_seed(7)
     assert draw() == first
 
 
 def test_seed_apart_differs_by_rank_and_is_repeatable():
     drawn = []
     for rank in (1, 2, 1):
-        seed_everything(7)
+        manual_seed(7)
         seed_apart(rank)
         drawn.append(draw())
     assert drawn[0] == drawn[2]

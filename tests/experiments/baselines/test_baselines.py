@@ -29,7 +29,7 @@ from experiments.baselines import (
 )
 from experiments.builders import build_data
 from experiments.config import LATE_FUSION, Config
-from experiments.run_files import BASELINES_NAME
+from experiments.run_files import RunFile
 from experiments.runs import Experiment
 
 MakeConfig = Callable[..., Config]
@@ -144,7 +144,7 @@ def test_a_file_with_other_classes_is_refused(tmp_path: Path) -> None:
     tree = DecisionTreeClassifier().fit([[0], [1]], [0, 1])
     dump(
         {"task": "binary", "models": {}, "odd": np.random.default_rng, "tree": tree},
-        tmp_path / BASELINES_NAME,
+        tmp_path / RunFile.BASELINES,
     )
     with pytest.raises(UsageError, match="holds no baselines"):
         load_baselines(tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 from datasets.augmentations import AUGMENTATIONS
+from datasets.covariates import CovariateEncoder
 from datasets.errors import UsageError
 from engine import TrainEvents
 from experiments.builders import data as data_builder
 from experiments.builders.data import build_data
+from experiments.config import check_config, load_config
 from experiments.report import pack_samples, sample_source
 from experiments.runs import Experiment
 
@@ -60,6 +63,40 @@ def test_a_model_of_fewer_points_is_a_whole_run(make_config):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_numbers_are_encoded_as_the_configuration_says(cohort_dir, tmp_path):
+    written = tmp_path / "piecewise.yaml"
+    written.write_text(
+        f"""
+exp_name: piecewise
+runs_dir: {tmp_path / "runs"}
+data:
+  root: {cohort_dir}
+  numeric: [age, CRP]
+  categorical: [sex]
+  log: [CRP]
+  covariate_encoding: piecewise
+model: {{name: tabular_only}}
+trainer: {{max_epochs: 1, device: cpu}}
+report: {{resamples: 0}}
+""",
+        "utf-8",
+    )
+    experiment = Experiment(load_config(str(written)))
+    experiment.run()
+    data, run_dir = experiment.data, experiment.run_dir
+    assert data.encoder.feature_columns.count("age") == 8
+    assert data.tab_dim == len(data.encoder.feature_names) > 18
+    assert data.datasets["test"].tabular.shape[1] == data.tab_dim
+    fitted = torch.load(run_dir / "preprocessing.pt", weights_only=True)["covariates"]
+    assert fitted["encoding"] == "piecewise"
+    restored = CovariateEncoder.from_state_dict(fitted).transform(data.cohort.samples)
+    np.testing.assert_array_equal(restored, data.encoder.transform(data.cohort.samples))
+    environment = json.loads((run_dir / "environment.json").read_text("utf-8"))
+    assert environment["preparation"]["covariate_encoding"] == "piecewise"
+    assert sample_source(data, data.datasets["test"].sample_ids).covariates == ["age", "CRP", "sex"]
+
+
 def test_a_resumed_run_repeats_every_augmentation(make_config):
     changes = {"data.augmentations": list(AUGMENTATIONS), "report.enabled": False}
     straight = Experiment(make_config(**changes, **{"trainer.max_epochs": 3}))
@@ -199,3 +236,20 @@ def test_a_run_from_disk_is_the_run_from_memory(make):
     one, two = (torch.cat([p.flatten() for p in run.trainer.model.parameters()]) for run in runs)
     assert torch.equal(one, two)
     np.testing.assert_equal(runs[0].results, runs[1].results)  # NaN included
+
+
+def test_simulated_cohorts_of_other_settings_lie_in_folders_of_their_own(tmp_path):
+    def read(**simulated):
+        given = {"n_samples": 40, "seed": 1} | simulated
+        config = check_config({"data": {"cache_dir": str(tmp_path), "simulated": given}})
+        return data_builder.read_cohort(config.data)
+
+    plain = read()
+    other = read(technique="nir", covariates="none", subtypes=4, calibration_shift=2.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "simulated-v1-n40-seed1",
+        "simulated-v1-n40-seed1-technique-nir-covariates-none-subtypes-4-calibration_shift-2.5",
+    ]
+    assert (len(plain.numeric), len(other.numeric)) == (7, 0)
+    assert (plain.axis[0], other.axis[0]) == (2_000, 1_100)
+    assert other.class_names == plain.class_names == ["control", "case"]

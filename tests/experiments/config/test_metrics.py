@@ -82,6 +82,10 @@ def test_names_of_the_engine_stay_names():
         ("collections.Counter", r"metrics\.0: a metric must be a function"),
         ("sklearn.metrics.r2_score", r"metrics\.0: metric 'r2_score' takes 'y_true' first"),
         (
+            {"name": "sklearn.metrics.r2_score", "params": {"force_finite": True}},
+            r"metrics\.0: metric 'r2_score' takes 'y_true' first",
+        ),
+        (
             {"name": f"{OWN}.net_benefit", "params": {"treshold": 1}},
             r"metrics\.0\.params: net_benefit has no parameter 'treshold'.*mean 'threshold'",
         ),

@@ -11,7 +11,7 @@ import yaml
 from experiments.config import load_config
 from experiments.folds.changed_runs import ChangedRun, run_changed
 from experiments.folds.fold_plan import make_plan
-from experiments.run_files import PREDICTIONS_NAME, read_predictions
+from experiments.run_files import RunFile, read_predictions
 from experiments.runs import ABSENT, Experiment, run_one, state_of
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def test_an_unchanged_cohort_gives_the_predictions_of_the_fold(cohort, tmp_path,
     task = changed(plan, tmp_path)
     assert run_changed(start, task) is None
     assert run_one(task.config, ABSENT) is None
-    own = task.config.runs_dir / task.config.exp_name / PREDICTIONS_NAME
+    own = task.config.runs_dir / task.config.exp_name / RunFile.PREDICTIONS
     same(read_predictions(task.path)[0], read_predictions(own)[0])
 
 
@@ -98,7 +98,7 @@ def test_the_simulated_cohort_stays_the_same_one(tmp_path):
     assert task.config.data.log  # columns that only the simulated cohort has
     assert run_changed(start, task) is None
     assert run_one(task.config, ABSENT) is None
-    own = task.config.runs_dir / task.config.exp_name / PREDICTIONS_NAME
+    own = task.config.runs_dir / task.config.exp_name / RunFile.PREDICTIONS
     same(read_predictions(task.path)[0], read_predictions(own)[0])
 
 

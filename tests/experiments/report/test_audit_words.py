@@ -226,8 +226,7 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
         cohort = Cohort.read(root, labels=labels, **chosen)
         if split is None:
             split = make_split(cohort.targets, cohort.groups, seed=1)
-        label, group = choices.get("label"), choices.get("group")
-        subject = AuditContext(cohort, split, label, group, max_scans)
+        subject = AuditContext(cohort, split, max_scans)
         for check in CHECKS:
             # The audit below runs them all; alone, each runs until it has found something.
             if check.__name__ in found.silent and (cohort.has_spectra or check not in OF_SCANS):
@@ -235,7 +234,7 @@ def audit_all(cases: list[tuple[Fault, dict[str, Any]]], clean: Path, folder: Pa
         names = {str(name) for name in (*cohort.samples.columns, *cohort.class_names)}
         names |= {str(value) for column in cohort.samples for value in cohort.samples[column]}
         names |= {f"{name}={value}" for name in cohort.class_names for value in (0, 1)}
-        for one in audit(cohort, split, label, group, max_scans):
+        for one in audit(cohort, split, max_scans):
             found.sentences.setdefault(one.sentence, names)
     return found
 

@@ -19,9 +19,9 @@ from engine.statistics import HIGHEST, LOWEST, Calibration, Interval, OperatingP
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.builders import build_data
 from experiments.config import check_config
-from experiments.report.report_content import content_while_training
+from experiments.report.report_content import content_of
 from experiments.report.text import limits, warnings_of
-from experiments.run_files import ENVIRONMENT_NAME
+from experiments.run_files import RunFile
 from tests.datasets.audit.faulty_cohort import Files, write_cohort
 from tests.experiments.report.said_in_chinese import english_left
 from tests.experiments.report.test_audit_words import LABELS, SAMPLES, add_labels
@@ -51,9 +51,7 @@ def make_outcome(root: Path, task: str = "binary", **data: Any) -> Outcome:
         config=config,
         data=build_data(config),
         results={"val": nothing, "test": nothing},
-        intervals={},
         outputs={},
-        weights={},
         epochs=1,
         optimizer_steps=1,
         parameters=1,
@@ -171,8 +169,8 @@ def test_what_the_data_are_is_said_in_chinese(root, task, without, tmp_path):
         for name in SPECTRAL_FILES:
             (here / name).unlink()
     outcome = make_outcome(here, task, **data)
-    (tmp_path / ENVIRONMENT_NAME).write_text(json.dumps({}))
-    content = content_while_training(tmp_path, outcome.config, outcome.data, [], parameters=12_345)
+    (tmp_path / RunFile.ENVIRONMENT).write_text(json.dumps({}))
+    content = content_of(replace(outcome, run_dir=tmp_path, parameters=12_345), epochs=[])
     texts = [content.model, content.task_text, *content.cohort]
     assert len(texts) == lines + bool(outcome.data.cohort.missing)
     assert english_left(texts, names_of(outcome)) == {}

@@ -13,7 +13,7 @@ from engine.reporting import read_log
 from experiments.analysis import Outcome, TestAnalysis
 from experiments.config import check_config
 from experiments.report.figures import Section, examine
-from experiments.report.report_content import content_of, content_while_training, sample_source
+from experiments.report.report_content import content_of, sample_source
 from experiments.report.report_page import report_parts
 from experiments.report.words import Words
 from experiments.runs import Experiment
@@ -63,7 +63,7 @@ def outcome(cohort_dir, tmp_path_factory) -> Outcome:
     experiment = Experiment(config)
     handed: list[Outcome] = []
 
-    def keep(outcome: Outcome) -> None:
+    def keep(outcome: Outcome, _weights: object) -> None:
         handed.append(outcome)
         raise InterruptedError
 
@@ -170,13 +170,15 @@ def test_a_missing_value_is_no_text(outcome):
 def test_a_run_that_goes_on_shows_its_last_validation(outcome):
     epochs = [row for row in read_log(outcome.run_dir / "log.jsonl") if row["event"] == "epoch"]
     val = outcome.outputs["val"]
-    content = content_while_training(outcome.run_dir, outcome.config, outcome.data, epochs, val)
+    metrics = {name: epochs[-1]["metrics"][f"val/{name}"] for name in outcome.config.metrics}
+    running = replace(outcome, results={"val": metrics}, outputs={"val": val})
+    content = content_of(running, epochs=epochs)
     assert (content.status, content.epoch, content.max_epochs) == ("running", 1, 1)
     assert content.outputs is val
     assert content.subset == "validation"
     assert list(content.headline) == outcome.config.metrics
     expected = [epochs[-1]["metrics"][f"val/{name}"] for name in outcome.config.metrics]
     assert list(content.headline.values()) == expected
-    nothing_yet = content_while_training(outcome.run_dir, outcome.config, outcome.data, [])
+    nothing_yet = content_of(replace(outcome, results={"val": {}}, outputs={}, epochs=0), epochs=[])
     assert nothing_yet.epoch == 0
     assert nothing_yet.headline == {}

@@ -16,7 +16,6 @@ from datasets.errors import UsageError
 from experiments.config import check_config, load_config
 from experiments.run_files.package import (
     MANIFEST_NAME,
-    PackedFile,
     read_package,
     without_places,
     write_package,
@@ -93,7 +92,7 @@ def test_a_packages_manifest_lists_all_its_files(finished):
         assert json.loads(archive.read(MANIFEST_NAME))["run"] == "packed"
         for name, packed in files.items():
             data = archive.read(name)
-            assert packed == PackedFile(hashlib.sha256(data).hexdigest(), len(data))
+            assert packed == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
             if name not in ("config.yaml", "resolved.yaml", "environment.json"):
                 assert data == (finished.run_dir / name).read_bytes()
         assert load(archive.read("checkpoints/model.safetensors")).keys() == (

@@ -71,6 +71,7 @@ def test_a_fingerprint_is_of_files_cleaning_and_split(own_cohort, make_config):
         {"data.log": ["CRP"]},
         {"data.numeric": ["age", "CRP"]},
         {"data.missing_indicators": False},
+        {"data.covariate_encoding": "piecewise"},
         {"data.labels": {"control": 1, "case": 0}},
     ]
     found = {first} | {fingerprint(make_config(**changes)) for changes in others}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,36 @@ def test_covariates_are_named_and_sorted_by_their_weight():
     mean = MeanWeights(torch.tensor([0.2, 0.5, 0.3]).double(), ("covariate",))
     bars = sections(means={"feature_selection": mean})["Feature selection"].figure.data[0]
     assert list(bars.y) == ["sex", "CRP", "age"]
+
+
+def test_features_of_one_name_are_one_bar_of_their_sum_or_mean():
+    names = ["age", "sex", "age"]
+    means = {
+        "covariate_pooling": MeanWeights(torch.tensor([0.2, 0.5, 0.3]).double(), ("covariate",)),
+        "feature_selection": MeanWeights(torch.tensor([0.9, 0.5, 0.3]).double(), ("covariate",)),
+    }
+    found: list[Any] = weight_sections(AttentionSummary(5, {}, means), names)
+    drawn = [section.figure.data[0] for section in found]
+    shares, gate = (dict(zip(bars.y, bars.x, strict=True)) for bars in drawn)
+    assert shares == pytest.approx({"age": 0.5, "sex": 0.5})
+    assert gate == pytest.approx({"age": 0.6, "sex": 0.5})
+
+
+def test_without_covariates_other_weights_are_drawn_as_they_are():
+    mean = MeanWeights(torch.rand(1, 3, 3).double(), ("head", "position", "position"))
+    (section,) = weight_sections(AttentionSummary(5, {}, {"patch_attention_0": mean}), [])
+    np.testing.assert_allclose(drawn(section).data[0].z, mean.mean[0])
+
+
+def test_features_of_one_name_are_one_row_and_one_column():
+    weights = torch.tensor([[[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.5, 0.5, 0.0]]]).double()
+    mean = MeanWeights(weights, ("head", "covariate", "covariate"))
+    summary = AttentionSummary(5, {}, {"covariate_attention_0": mean})
+    (section,) = weight_sections(summary, ["age", "sex", "age"])
+    assert section.figure is not None
+    (trace,) = section.figure.data
+    assert list(trace.x) == list(trace.y) == ["age", "sex"]
+    np.testing.assert_allclose(trace.z, [[(0.8 + 0.5) / 2, (0.2 + 0.5) / 2], [0.7, 0.3]])
 
 
 def test_there_is_a_matrix_a_head_with_named_rows_and_columns():

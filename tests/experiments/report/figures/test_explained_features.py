@@ -112,6 +112,20 @@ def test_covariates_are_sorted_by_what_they_say():
     assert said_of(features[-1], examined) == UNCLEAR
 
 
+def test_features_of_one_name_are_one_covariate():
+    apart = make_examined(covariates=["age", "sex=m", "CRP"])
+    age, sex, _ = sorted(covariate_features(found_in(apart), apart), key=lambda f: f.name != "age")
+    together = make_examined(covariates=["age", "age", "CRP"])
+    found = found_in(together)
+    features = {feature.name: feature for feature in covariate_features(found, together)}
+    assert features.keys() == {"age", "CRP"}
+    np.testing.assert_allclose(features["age"].attributions, age.attributions + sex.attributions)
+    np.testing.assert_allclose(features["age"].values, (age.values + sex.values) / 2, rtol=1e-6)
+    assert features["age"].share == pytest.approx(age.share + sex.share)
+    size = np.abs(found.covariates[:, :2].sum(axis=1)).mean()
+    assert features["age"].size == pytest.approx(size)
+
+
 def test_without_names_and_axis_their_numbers_are_shown():
     examined = make_examined(covariates=None, axis=None)
     assert covariate_features(found_in(examined), examined)[0].name == "covariate 1"

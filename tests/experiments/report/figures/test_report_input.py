@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from experiments.analysis import TestAnalysis
 from experiments.report.figures import examine
+from experiments.report.figures.importance import covariate_features, in_one_sense
+from experiments.report.figures.sections import importance_sections
 from experiments.report.report_content import sample_source
 from experiments.report.words import names_of_kinds
 from tests.experiments.report.run_outcome import make_outcome
@@ -44,6 +47,27 @@ def test_the_mean_spectrum_is_of_raw_intensities(outcome):
     assert examined.axis is cohort.axis
     assert examined.axis_name == "m/z"
     assert examined.covariates == outcome.data.encoder.feature_names
+
+
+def test_a_covariate_of_several_bins_is_one_row(cohort_dir, tmp_path):
+    made = make_outcome(
+        cohort_dir, tmp_path, numeric=["age", "CRP"], log=["CRP"], covariate_encoding="piecewise"
+    )
+    examined = samples_of(made)
+    names = made.data.encoder.feature_names
+    assert names.count("age") == names.count("log1p(CRP)") == 8
+    found = in_one_sense(examined.findings.explained[0], examined)
+    features = {feature.name: feature for feature in covariate_features(found, examined)}
+    assert sorted(features) == sorted(set(names))
+    whole = sum(feature.attributions for feature in features.values())
+    np.testing.assert_allclose(whole, found.covariates.sum(axis=1), atol=1e-9)
+    ages = made.data.cohort.samples.set_index("sample_id")["age"].astype(float)
+    explained = ages[examined.findings.explained[0].sample_id].to_numpy()
+    known = ~np.isnan(explained)
+    assert spearmanr(features["age"].values[known], explained[known])[0] == pytest.approx(1)
+    tables = [section.table for section in importance_sections(examined) if section.table]
+    rows = [row[0] for table in tables for row in table]
+    assert rows.count("age") == rows.count("log1p(CRP)") == 1
 
 
 def test_samples_can_be_told_apart_by_columns_of_few_values(outcome):

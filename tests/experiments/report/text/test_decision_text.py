@@ -17,15 +17,18 @@ from engine.statistics import (
 )
 from experiments.analysis import TestAnalysis
 from experiments.report.text.markdown_text import (
+    TEMPLATES,
     about_temperature,
-    calibration_section,
-    chosen_points,
     decision_lines,
     decision_warnings,
-    threshold_section,
 )
 
 ODD = "ca|se_*1*"
+
+
+def section(macro, *values):
+    """A section of the summary or the model card."""
+    return str(getattr(TEMPLATES.get_template("decisions.md.j2").module, macro)(*values)).strip()
 
 
 def side(seed, positives=200, apart=0.2):
@@ -52,7 +55,7 @@ def cells(table, first):
 
 def test_the_summary_has_every_figure_and_every_rule():
     found = points("recall", 0.8)
-    text = threshold_section({"case": found}, "binary")
+    text = section("threshold", {"case": found}, "binary")
     chosen = found[0]
     assert f"A sample is predicted case from a probability of {chosen.threshold:.4g}." in text
     assert "`recall >= 0.8`: the highest threshold at which" in text
@@ -72,7 +75,7 @@ def test_the_summary_has_every_figure_and_every_rule():
 
 def test_of_several_each_has_a_row_of_the_chosen_rule():
     decisions = {"liver": points("f1"), "heart": points("f1", val=side(2))}
-    text = threshold_section(decisions, "multilabel")
+    text = section("threshold", decisions, "multilabel")
     for name, found in decisions.items():
         assert cells(text, name)[0] == f"{found[0].threshold:.4g}"
     assert "use 0.5 for each label" in text
@@ -80,13 +83,16 @@ def test_of_several_each_has_a_row_of_the_chosen_rule():
 
 
 def test_names_cannot_become_markup():
-    for text in (threshold_section({ODD: points()}, "binary"), chosen_points({ODD: points()})):
+    for text in (
+        section("threshold", {ODD: points()}, "binary"),
+        section("chosen", {ODD: points()}),
+    ):
         assert ODD not in text
         assert "ca\\|se\\_\\*1\\*" in text
 
 
 def test_a_threshold_that_no_rule_chose_is_said_to_be_half():
-    text = threshold_section({"case": points("default")}, "binary")
+    text = section("threshold", {"case": points("default")}, "binary")
     assert "from a probability of 0.5." in text
     assert "no rule" in text
     (line,) = decision_lines(TestAnalysis({"case": points("default")}))
@@ -97,7 +103,7 @@ def test_without_a_second_class_there_is_no_number():
     scores, _ = side(0)
     found = points(val=(scores, np.ones(len(scores), dtype=bool)))
     findings = TestAnalysis({"case": found})
-    assert "No threshold can be chosen" in threshold_section({"case": found}, "binary")
+    assert "No threshold can be chosen" in section("threshold", {"case": found}, "binary")
     assert list(decision_lines(findings)) == [
         "positive class case: no threshold: the validation set has only one class"
     ]
@@ -110,7 +116,7 @@ def test_a_threshold_that_nothing_reaches_is_said_to_call_nobody():
     scores[-1] = 1.0  # a negative
     found = points("fpr", 0.0, val=(scores, positive))
     assert math.isinf(found[0].threshold)
-    assert "No sample is predicted case." in threshold_section({"case": found}, "binary")
+    assert "No sample is predicted case." in section("threshold", {"case": found}, "binary")
 
 
 @pytest.mark.parametrize(
@@ -150,8 +156,8 @@ def test_labels_have_words_of_their_own():
     told = [
         *decision_lines(found, "multilabel"),
         *decision_warnings(found, "multilabel"),
-        threshold_section(found.decisions, "multilabel"),
-        calibration_section(None, "multilabel"),
+        section("threshold", found.decisions, "multilabel"),
+        section("calibration", None, "multilabel"),
     ]
     for text in told:
         assert "class" not in text.replace("classification", "")
@@ -159,12 +165,12 @@ def test_labels_have_words_of_their_own():
 
 
 def test_the_calibration_is_told_before_and_after():
-    text = calibration_section(calibrated(2.0))
+    text = section("calibration", calibrated(2.0))
     assert "Temperature 2, fitted on the validation set" in text
     assert cells(text, "expected calibration error") == ["0.2000", "0.0100"]
     assert cells(text, "Brier score") == ["0.1500", "0.1200"]
     assert cells(text, "log loss") == ["0.6100", "0.4500"]
-    assert "No temperature can be fitted" in calibration_section(None)
+    assert "No temperature can be fitted" in section("calibration", None, "binary")
 
 
 def test_the_terminal_has_a_line_for_each_decision():

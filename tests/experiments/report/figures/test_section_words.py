@@ -13,20 +13,17 @@ import torch
 from datasets.cohort import UNNAMED_AXIS
 from engine.metrics import AttentionSummary, MeanWeights, ScanWeights
 from experiments.analysis import TestAnalysis
-from experiments.report.figures import (
+from experiments.report.figures.attention import (
     MEANINGS,
-    METHODS,
     MOST_CELLS,
-    MOST_SAMPLES,
-    Section,
     agreement_section,
     gate_sections,
-    importance_sections,
-    plane_sections,
-    shap_sections,
-    summary_sections,
     weight_sections,
 )
+from experiments.report.figures.embeddings import plane_sections
+from experiments.report.figures.figure_page import Section
+from experiments.report.figures.importance import MOST_SAMPLES, summary_sections
+from experiments.report.figures.sections import METHODS, importance_sections, shap_sections
 from experiments.report.report_page import NO_ATTENTION, NO_VECTORS, NOT_EXPLAINED
 from tests.experiments.report.made_examined import COVARIATES, make_examined
 from tests.experiments.report.made_outputs import NAMES, SAMPLES, make_outputs

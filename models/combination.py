@@ -1,0 +1,119 @@
+"""Networks within networks: several members, and what is fitted before the training."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.checks import Outputs
+
+# Outputs of parts of a model in training, each of which has the loss for itself.
+PARTS = "parts"
+JOINED = ("embedding", "spec_embedding", "tab_embedding", "gated_spec")
+
+
+class TrainingSet(NamedTuple):
+    """What a model may be fitted to before it is trained, of N samples.
+
+    ``spectra`` are mean transformed scans, float32 [N, L], ``covariates`` encoded, float32 [N, D];
+    ``targets`` classes [N], labels [N, T] or standardised values [N, T]. Groups stay together.
+    """
+
+    spectra: np.ndarray
+    covariates: np.ndarray
+    targets: np.ndarray
+    groups: np.ndarray
+    task: str
+    seed: int
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A model, or a part of one, with buffers that are fitted to the training set."""
+
+    def fit(self, training: TrainingSet) -> np.ndarray | None:
+        """Fit; returns the offset of each sample's logits in training, float32 [N, C], if any."""
+
+
+class Weighted(nn.Module):
+    """Base of models whose logits are a sum of their members', weighed by a validation set.
+
+    Outputs in evaluation have ``member_logits`` [B, M, C]. ``member_weights`` are [M].
+    """
+
+    member_names: Sequence[str]
+    member_weights: Tensor
+
+    def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
+        """Set the weights by logits [N, M, C] and targets of samples that none was trained on."""
+        raise NotImplementedError
+
+
+def fit_before_training(model: nn.Module, training: TrainingSet) -> np.ndarray | None:
+    """Fit all parts of a model that are; returns the offset in training, if a part gives one."""
+    offset = None
+    for part in model.modules():
+        if isinstance(part, Fitted):
+            found = part.fit(training)
+            offset = offset if found is None else found
+    return offset
+
+
+def is_fitted_before(model: nn.Module) -> bool:
+    """Whether some part of a model is fitted before the training."""
+    return any(isinstance(part, Fitted) for part in model.modules())
+
+
+@functools.cache
+def _takes_rows(forward: Any) -> bool:
+    return "scan_rows" in inspect.signature(forward).parameters
+
+
+def call_network(
+    network: nn.Module, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None
+) -> Outputs:
+    """The outputs of a network, with ``scan_rows`` if it takes them."""
+    further = {"scan_rows": scan_rows} if _takes_rows(type(network).forward) else {}
+    outputs: Outputs = network(spectra, mask, tabular, **further)
+    return outputs
+
+
+class Members(nn.Module):
+    """Several networks of one kind, whose logits are averaged.
+
+    In training each has the loss for itself. Embeddings are joined, attention weights averaged.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(
+        self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
+    ) -> Outputs:
+        """The members' outputs together, and in training each one's as ``parts``."""
+        each = [call_network(net, spectra, mask, tabular, scan_rows) for net in self.networks]
+        outputs = _together(each)
+        if self.training:
+            outputs[PARTS] = [part for own in each for part in own.get(PARTS, [own])]
+        return outputs
+
+
+def _together(each: Sequence[Mapping[str, Any]]) -> Outputs:
+    """Averages by name; embeddings side by side."""
+    found: Outputs = {}
+    for name, first in each[0].items():
+        values = [own[name] for own in each]
+        if isinstance(first, Mapping):
+            found[name] = _together(values)
+        elif name in JOINED:
+            found[name] = torch.cat(values, dim=-1)
+        elif isinstance(first, Tensor):
+            found[name] = torch.stack(values).mean(dim=0)
+    return found

@@ -1,0 +1,243 @@
+"""Networks and classical models together: their logits are a weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.checks import Outputs
+from models.combination import JOINED, PARTS, Weighted, call_network
+from models.spectra_encoder import mean_scan
+
+if TYPE_CHECKING:
+    from models.combination import TrainingSet
+
+# Probabilities of 0 have no logarithm.
+SMALLEST = 1e-6
+
+
+class Ensemble(Weighted):
+    """Networks that are trained side by side, each with the loss for itself, and classical models.
+
+    The classical models are fitted before the training. The logits are the mean of all members',
+    or with ``stacked`` a sum whose weights from 0 a validation set chooses, drawn towards the mean.
+    Of a regression the members' values take the place of logits.
+
+    Attributions by gradients are those of the networks and linear models: trees have no gradient.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        classical: Mapping[str, ClassicalMember],
+        stacked: bool = True,
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+        self.classical = nn.ModuleDict(classical)
+        self.stacked = stacked
+        self.member_names = [*networks, *classical]
+        count = len(self.member_names)
+        if not count:
+            raise ValueError("an ensemble needs at least one member")
+        self.register_buffer("member_weights", torch.full((count,), 1 / count))
+
+    def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
+        """Weigh the members by logits [N, M, C] of samples that none was trained on."""
+        if not self.stacked:
+            return
+        from models.stacking import stack_weights
+
+        # Relative to the mean: a share that is as likely to be drawn to it whatever the number is.
+        shares = logits.swapaxes(0, 1) / len(self.member_names)
+        weights, _ = stack_weights(list(shares), targets, task, bias=False)
+        self.member_weights.copy_(torch.from_numpy(weights) / len(self.member_names))
+
+    def forward(
+        self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
+    ) -> Outputs:
+        """The networks' outputs side by side, and ``logits`` [B, C] of all members.
+
+        In training these are the mean of the networks', whose outputs are ``parts``; in evaluation
+        ``member_logits`` [B, M, C] are those of each.
+        """
+        each = [call_network(n, spectra, mask, tabular, scan_rows) for n in self.networks.values()]
+        outputs = _side_by_side(each)
+        logits = [own["logits"] for own in each]
+        if self.training and each:
+            outputs["logits"] = torch.stack(logits).mean(dim=0)
+            outputs[PARTS] = [part for own in each for part in own.get(PARTS, [own])]
+            return outputs
+        logits += [member(spectra, mask, tabular) for member in self.classical.values()]
+        together = torch.stack(logits, dim=1)
+        outputs["logits"] = torch.einsum("m,bmc->bc", self.member_weights, together)
+        return {**outputs, "member_logits": together}
+
+
+def _side_by_side(each: Sequence[Mapping[str, Any]]) -> Outputs:
+    """Embeddings joined; of attention weights of one name the first."""
+    found: Outputs = {}
+    attention: dict[str, Tensor] = {}
+    for outputs in each:
+        attention = {**outputs.get("attention_weights", {}), **attention}
+    for name in JOINED:
+        vectors = [outputs[name] for outputs in each if outputs.get(name) is not None]
+        if vectors:
+            found[name] = torch.cat(vectors, dim=-1)
+    return {**found, "attention_weights": attention} if attention else found
+
+
+class ClassicalMember(nn.Module):
+    """A classical model, by a name of ``models.classical`` that is linear or of extra trees.
+
+    It sees the mean scan or the covariates, as its name says. Of several labels each has a model of
+    its own.
+    """
+
+    def __init__(self, name: str, features: int, num_classes: int, task: str) -> None:
+        super().__init__()
+        self.name, self.task = name, task
+        self.of_spectra = name.startswith("spectra")
+        count, width = (num_classes, 2) if task == "multilabel" else (1, num_classes)
+        make = Trees if name.endswith("extra_trees") else LinearModel
+        self.models = nn.ModuleList(make(features, width) for _ in range(count))
+
+    def fit(self, training: TrainingSet) -> None:
+        """Fit to the training set."""
+        # Here, since scikit-learn takes a second to import.
+        from models.classical import ClassicalModel
+
+        x = training.spectra if self.of_spectra else training.covariates
+        fitted = ClassicalModel(self.name, training.task, training.seed)
+        fitted.fit(x, training.targets, training.groups)
+        for model, estimator in zip(self.models, fitted.estimators, strict=True):
+            model.take(estimator)
+
+    def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor) -> Tensor:
+        """Logits or values, [B, C]."""
+        with torch.autocast(tabular.device.type, enabled=False):
+            x = mean_scan(spectra.float(), mask) if self.of_spectra else tabular.float()
+            found = [model(x) for model in self.models]
+        if self.task == "multilabel":
+            found = [logits[:, 1:] - logits[:, :1] for logits in found]
+        return torch.cat(found, dim=1)
+
+
+class LinearModel(nn.Module):
+    """``clip((x - center) / spread) @ weight.T + intercept``."""
+
+    center: Tensor
+    spread: Tensor
+    bound: Tensor
+    weight: Tensor
+    intercept: Tensor
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.register_buffer("bound", torch.tensor(torch.inf))
+        self.register_buffer("weight", torch.zeros(width, features))
+        self.register_buffer("intercept", torch.zeros(width))
+
+    def take(self, estimator: Any) -> None:
+        """Take a fitted pipeline, or a label's constant probability."""
+        from models.classical import LinearForm
+
+        if isinstance(estimator, float):
+            self.intercept.copy_(constant_logits(estimator))
+            return
+        form = LinearForm.of(estimator)
+        for name, value in form._asdict().items():
+            getattr(self, name).copy_(torch.as_tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits or values [B, C] of x [B, F]."""
+        scaled = (x - self.center) / self.spread
+        scaled = torch.minimum(torch.maximum(scaled, -self.bound), self.bound)
+        return scaled @ self.weight.T + self.intercept
+
+
+def constant_logits(probability: float) -> Tensor:
+    """Logits of a label that all or none of the training samples have, [2]."""
+    chances = torch.tensor([1 - probability, probability])
+    return chances.clamp_min(SMALLEST).log()
+
+
+class Trees(nn.Module):
+    """Trees of scikit-learn as tensors: log of the mean probabilities, or the mean values.
+
+    ``feature``, ``threshold``, ``left`` and ``right`` are [T, nodes]; a leaf leads to itself.
+    ``value`` is [T, nodes, C]. ``depth`` steps lead from each root to a leaf.
+    """
+
+    TABLES = ("feature", "threshold", "left", "right", "value")
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    value: Tensor
+    depth: Tensor
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        for name in ("feature", "left", "right"):
+            self.register_buffer(name, torch.zeros(1, 1, dtype=torch.long))
+        self.register_buffer("threshold", torch.zeros(1, 1))
+        self.register_buffer("value", torch.zeros(1, 1, width))
+        self.register_buffer("depth", torch.zeros((), dtype=torch.long))
+        self.register_buffer("logarithm", torch.tensor(True))
+
+    def take(self, estimator: Any) -> None:
+        """Take a fitted pipeline of extra trees, or a label's constant probability."""
+        if isinstance(estimator, float):
+            self.value = constant_logits(estimator).softmax(0).view(1, 1, -1)
+            return
+        trees = [tree.tree_ for tree in estimator[-1].estimators_]
+        most = max(tree.node_count for tree in trees)
+        own = np.arange(most)
+        tables: dict[str, list[np.ndarray]] = {name: [] for name in self.TABLES}
+        for tree in trees:
+            rest = most - tree.node_count
+            leaf = tree.children_left < 0
+            here = own[: tree.node_count]
+            # The largest float32 that is at most the threshold: both decide float32 alike.
+            threshold = tree.threshold.astype(np.float32)
+            above = threshold > tree.threshold
+            threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+            value = tree.value[:, :, 0] if tree.n_outputs > 1 else tree.value[:, 0, :]
+            for name, table in (
+                ("feature", np.where(leaf, 0, tree.feature)),
+                ("threshold", threshold),
+                ("left", np.where(leaf, here, tree.children_left)),
+                ("right", np.where(leaf, here, tree.children_right)),
+                ("value", value),
+            ):
+                tables[name].append(np.pad(table, [(0, rest), *[(0, 0)] * (table.ndim - 1)]))
+        for name, parts in tables.items():
+            kind = getattr(self, name).dtype
+            setattr(self, name, torch.from_numpy(np.stack(parts)).to(kind))
+        self.depth.fill_(max(tree.max_depth for tree in trees))
+        self.logarithm.fill_(hasattr(estimator[-1], "classes_"))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the tables' sizes from what is loaded."""
+        for name in self.TABLES:
+            saved = state.get(prefix + name)
+            if saved is not None:
+                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        super()._load_from_state_dict(state, prefix, *args)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits or values [B, C] of x [B, F]."""
+        trees = torch.arange(len(self.feature), device=x.device)
+        node = torch.zeros(len(x), len(trees), dtype=torch.long, device=x.device)
+        for _ in range(int(self.depth)):
+            goes_left = x.gather(1, self.feature[trees, node]) <= self.threshold[trees, node]
+            node = torch.where(goes_left, self.left[trees, node], self.right[trees, node])
+        mean = self.value[trees, node].mean(dim=1)
+        return torch.where(self.logarithm, mean.clamp_min(SMALLEST).log(), mean)
