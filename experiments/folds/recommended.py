@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
 
 from datasets.errors import UsageError
 from datasets.files import write_whole
@@ -116,7 +119,7 @@ def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
         )
     card = _card(board, how, CODE)
     return [
-        FinalTask(_final_config(found, name, seed), place, epochs, card)
+        FinalTask(_final_config(found, name, seed), place, epochs, card, member_weights(own, seed))
         for seed, place in folders.items()
     ]
 
@@ -145,6 +148,15 @@ def _train_networks(
 def selected_epoch(run: FinishedRun) -> int:
     """The epoch whose weights were tested; the last one where none was scored."""
     return int((run.metrics["best"] or run.metrics["last"])["epoch"])
+
+
+def member_weights(runs: Mapping[tuple[str, int, int], FinishedRun], seed: int) -> list[float]:
+    """Of a model with members the mean of the weights that the folds' validation sets chose."""
+    files = [run.folder / RunFile.WEIGHTS for key, run in runs.items() if key[1] == seed]
+    found = [load_file(file).get("member_weights") for file in files if file.is_file()]
+    chosen = [weights for weights in found if weights is not None]
+    mean: list[float] = torch.stack(chosen).mean(dim=0).tolist() if chosen else []
+    return mean
 
 
 def _final_config(found: OutOfFold, name: str, seed: int) -> Config:

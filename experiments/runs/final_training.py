@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from ignite.utils import manual_seed
 from safetensors.torch import save
 
@@ -32,6 +33,7 @@ from experiments.runs.run_setup import run_identity
 from models import Weighted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from experiments.config import Config
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 def train_on_all(task: FinalTask) -> int | None:
     """Train and write the folder; the exit code if a signal stopped the training."""
-    training = FinalTraining(task.config, task.folder, task.epochs)
+    training = FinalTraining(task.config, task.folder, task.epochs, task.member_weights)
     try:
         training.train()
         if training.exit_code is None:
@@ -57,8 +59,12 @@ class FinalTraining(Experiment):
     epochs is continued; another one is replaced.
     """
 
-    def __init__(self, config: Config, folder: Path, epochs: int) -> None:
+    def __init__(
+        self, config: Config, folder: Path, epochs: int, member_weights: Sequence[float] = ()
+    ) -> None:
         super().__init__(config)
+        if member_weights:
+            self._member_weights = torch.tensor(member_weights)
         self.run_dir, self.epochs = folder, epochs
 
     @stage
@@ -85,8 +91,8 @@ class FinalTraining(Experiment):
         except UsageError as error:  # of settings that other runs have: no monitor is measured here
             raise FinalTrainingError(str(error)) from error
         trainer = self.trainer
-        if isinstance(trainer.model, Weighted):
-            raise FinalTrainingError("its members are weighed on the validation set")
+        if isinstance(trainer.model, Weighted) and self._member_weights is None:
+            raise FinalTrainingError("the weights of its members are not in the runs of the folds")
         whole = [run_identity(config, self.data, trainer.model), self.epochs]
         self.handlers.checkpoint.meta = {REFIT_FOLDER: digest(whole)}
         folder = self.run_dir / REFIT_FOLDER
@@ -99,6 +105,7 @@ class FinalTraining(Experiment):
                 refuse_broken(trainer.model, "the training on all samples diverged", "at its end")
             except UsageError as error:
                 raise FinalTrainingError(str(error)) from error
+            self._weigh_members(choose=False)
 
     def export_model(self, card: str) -> None:
         """Write the weights, what was fitted, the card, the settings, environment and split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,12 +41,16 @@ CODE = "<code>"
 
 
 class FinalTask(NamedTuple):
-    """A training on all samples: its folder, and the model's card with ``CODE`` for the code."""
+    """A training on all samples: its folder, and the model's card with ``CODE`` for the code.
+
+    ``member_weights`` are of a model with members, which a validation set would choose.
+    """
 
     config: Config
     folder: Path
     epochs: int
     card: str
+    member_weights: Sequence[float] = ()
 
 
 class FinalTrainingError(UsageError):

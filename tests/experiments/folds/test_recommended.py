@@ -200,6 +200,17 @@ def test_another_recommendation_replaces_the_model(small, tmp_path):
     assert not (folder / "baselines.skops").exists()
 
 
+def test_members_are_weighed_by_the_mean_of_the_folds(small, tmp_path):
+    folder = run(small, tmp_path, ("model", "{name: tabular_only, linear_path: true}"))
+    own = load_file(folder / WEIGHTS)["member_weights"]
+    each = [
+        load_file(tmp_path / f"small-fold{number}" / WEIGHTS)["member_weights"]
+        for number in range(3)
+    ]
+    assert not torch.equal(each[0], each[1])
+    assert torch.allclose(own, torch.stack(each).mean(dim=0))
+
+
 def test_settings_that_follow_the_validation_set_are_left_to_the_user(small, tmp_path, capsys):
     schedule = ("lr_scheduler", "{name: plateau, params: {monitor: val/loss}}")
     folder = run(small, tmp_path, schedule)
