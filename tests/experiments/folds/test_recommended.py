@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import pytest
 import torch
 import yaml
 from ignite.engine import Events
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from datasets.splits import SUBSETS
 from engine.reporting import read_log
 from experiments.builders import build_data
 from experiments.config import load_config
 from experiments.folds import cross_validate
+from experiments.folds.recommended import member_weights
 from experiments.run_files import read_run
 from experiments.runs import FinalTraining
 
@@ -207,8 +209,21 @@ def test_members_are_weighed_by_the_mean_of_the_folds(small, tmp_path):
         load_file(tmp_path / f"small-fold{number}" / WEIGHTS)["member_weights"]
         for number in range(3)
     ]
-    assert not torch.equal(each[0], each[1])
+    assert not torch.equal(own, torch.ones(2))  # as it is before they are weighed
     assert torch.allclose(own, torch.stack(each).mean(dim=0))
+
+
+def test_the_mean_is_of_the_runs_of_one_seed(tmp_path):
+    runs: dict[tuple[str, int, int], Any] = {}
+    for seed, number, weight in ((0, 0, 0.0), (0, 1, 0.5), (1, 0, 1.0)):
+        folder = tmp_path / f"{seed}-{number}"
+        (folder / WEIGHTS).parent.mkdir(parents=True)
+        save_file({"member_weights": torch.tensor([1.0, weight])}, folder / WEIGHTS)
+        runs["tft", seed, number] = SimpleNamespace(folder=folder)
+    assert member_weights(runs, 0) == [1.0, 0.25]
+    assert member_weights(runs, 1) == [1.0, 1.0]
+    save_file({"head.weight": torch.zeros(1)}, tmp_path / "1-0" / WEIGHTS)
+    assert member_weights(runs, 1) == []
 
 
 def test_settings_that_follow_the_validation_set_are_left_to_the_user(small, tmp_path, capsys):
