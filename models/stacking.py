@@ -29,22 +29,11 @@ def stack_weights(
     """
     stacked = np.stack([np.asarray(each, dtype=np.float64) for each in logits])
     models, _, width = stacked.shape
-    labels = np.asarray(targets)
-    if task not in ("regression", "multilabel"):
-        labels = np.eye(width)[labels]
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         weights = parameters[:models]
         scores = np.tensordot(weights, stacked, axes=1) + parameters[models:] + base
-        if task == "regression":
-            slope = scores - labels
-            value = 0.5 * (slope**2).sum()
-        elif task == "multilabel":
-            slope = expit(scores) - labels
-            value = (np.logaddexp(0, scores) - labels * scores).sum()
-        else:
-            slope = softmax(scores, axis=1) - labels
-            value = -(labels * log_softmax(scores, axis=1)).sum()
+        value, slope = _loss(scores, targets, task)
         away = weights - toward
         gradient = np.tensordot(stacked, slope, axes=([1, 2], [0, 1])) + away
         return value + 0.5 * (away**2).sum(), np.append(gradient, slope.sum(axis=0))
@@ -53,3 +42,20 @@ def stack_weights(
     bounds = [(0, most)] * models + [(None, None) if bias else (0, 0)] * width
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return found[:models], found[models:]
+
+
+def mean_loss(logits: np.ndarray, targets: np.ndarray, task: str) -> float:
+    """Mean log loss of logits [N, C], or half the mean squared error of values."""
+    return _loss(logits, targets, task)[0] / len(logits)
+
+
+def _loss(scores: np.ndarray, targets: np.ndarray, task: str) -> tuple[float, np.ndarray]:
+    """The loss of logits or values [N, C], summed, and its derivative by each."""
+    if task == "regression":
+        return 0.5 * float(((scores - targets) ** 2).sum()), scores - targets
+    if task == "multilabel":
+        value = (np.logaddexp(0, scores) - targets * scores).sum()
+        return float(value), expit(scores) - targets
+    labels = np.eye(scores.shape[1])[targets]
+    value = -(labels * log_softmax(scores, axis=1)).sum()
+    return float(value), softmax(scores, axis=1) - labels

@@ -45,6 +45,7 @@ from datasets.transforms import (
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
+from experiments.builders.automatic import AUTOMATIC, choose_automatically, is_automatic
 from experiments.builders.budget import derive_batch_size
 from experiments.builders.split import split_cohort, tested_fold
 from experiments.config import ComponentConfig, find_named
@@ -64,7 +65,8 @@ class Data:
 
     ``split`` is the subset of each sample, [N]; ``scaler`` is of regression targets. Each process
     has its share of a loader; only training shuffles and augments. ``fitted_on`` is ``train``, and
-    of a refit ``val``; ``tested`` is a line on the fold that is the test set, or empty.
+    of a refit ``val``; ``tested`` is a line on the fold that is the test set, or empty; ``chosen``
+    are lines on what was chosen for ``auto``.
     """
 
     cohort: Cohort
@@ -78,6 +80,7 @@ class Data:
     fitted_on: Sequence[str] = ("train",)
     tested: str = ""
     out_of_domain: Sequence[OutOfDomain] = ()
+    chosen: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:
@@ -138,6 +141,7 @@ class Data:
             counts.append(f"{subset:<5} {chosen.sum():>6} samples in {groups} groups ({targets})")
         counts.extend([self.tested] if self.tested else [])
         counts.append(f"cohort fingerprint {self.version.fingerprint}")
+        counts.extend(self.chosen)
         return counts + self.describe_transforms()
 
     def describe_transforms(self) -> list[str]:
@@ -206,13 +210,18 @@ def build_data(
     ``fitted_on`` are the subsets that are trained on; with ``val`` its samples are in two datasets.
     """
     settings = config.data
-    transforms = configured_transforms(settings)
     augmentations = make_augmentations(
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
     with main_process_first():
         cohort = read_cohort(settings)
         files = cohort.fingerprint(digest_memory(settings))
+    told: list[str] = []
+    if is_automatic(config):
+        train = np.isin(split_cohort(cohort, settings, settings.split.file), fitted_on)
+        covariates = len(cohort.numeric) + len(cohort.categorical)
+        told = choose_automatically(config, cohort, train, covariates)
+    transforms = configured_transforms(settings)
     if not cohort.has_spectra:
         transforms, augmentations = Compose([]), []
     version = data_version(settings, cohort, files)
@@ -260,7 +269,9 @@ def build_data(
             **options,
         )
     fitted, tested = (encoder, transforms, scaler), tested_fold(cohort, settings, split)
-    data = Data(cohort, split, *fitted, datasets, {}, version, fitted_on, tested, out_of_domain)
+    data = Data(
+        cohort, split, *fitted, datasets, {}, version, fitted_on, tested, out_of_domain, told
+    )
     return with_loaders(config, data)
 
 
@@ -272,7 +283,9 @@ def with_loaders(config: Config, data: Data) -> Data:
 
 
 def configured_transforms(settings: DataConfig) -> Compose:
-    """The configured transforms, not fitted yet."""
+    """The configured transforms, not fitted yet; none if they are chosen later."""
+    if AUTOMATIC in settings.transforms:
+        return Compose([])
     return make_transforms(_find_each(settings.transforms, TRANSFORMS, "data.transforms"))
 
 

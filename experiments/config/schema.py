@@ -68,14 +68,10 @@ class MemberConfig(ComponentConfig):
     members: Members = Field(default=1, description="networks of different initial weights")
 
 
-def _by_name(member: Any) -> Any:
-    return {"name": member} if isinstance(member, str) else member
-
-
 class ModelConfig(ComponentConfig):
     """The network, how many of it, and what it stands on."""
 
-    members: Members | list[Annotated[MemberConfig, BeforeValidator(_by_name)]] = Field(
+    members: Members | list[MemberConfig] = Field(
         default=1,
         description="networks of different initial weights, whose logits are averaged; "
         f"of an {ENSEMBLE} a list of models",

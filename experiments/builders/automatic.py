@@ -1,0 +1,133 @@
+"""Treatment of the spectra and model that suit a cohort, chosen within its training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datasets.transforms import make_transforms
+from engine.metrics import CLASSES
+from experiments.config import ModelConfig
+
+if TYPE_CHECKING:
+    from datasets.cohort import Cohort
+    from experiments.config import Config
+
+# In place of a model's name and of transforms.
+AUTOMATIC = "auto"
+_SCALED = {"name": "standardize", "params": {"min_std": 0.1, "relative_to": "median", "clip": 8.0}}
+_BINNED = {"name": "bin", "params": {"width": 3}}
+# The first fits counts, the others any intensities; those that take no negative values are not
+# tried where there are some.
+TREATMENTS: dict[str, list[Any]] = {
+    "centred log-ratio of binned counts": ["tic", _BINNED, "clr", _SCALED],
+    "square root": ["tic", "sqrt", _SCALED],
+    "standard normal variate": ["snv", _SCALED],
+}
+NON_NEGATIVE = ("centred log-ratio of binned counts", "square root")
+# Samples that a treatment is chosen by, and points below which neighbours are not averaged.
+MOST_SAMPLES, FEWEST_POINTS = 2000, 1500
+# From so many training samples on the modalities are trained together, and a transformer is one of
+# the members.
+JOINTLY, WITH_TRANSFORMER = 300, 2000
+NETWORKS = 8
+
+
+def is_automatic(config: Config) -> bool:
+    """Whether something is left to :func:`choose_automatically`."""
+    return AUTOMATIC in (config.model.name, *config.data.transforms)
+
+
+def choose_automatically(
+    config: Config, cohort: Cohort, train: np.ndarray, tab_dim: int
+) -> list[str]:
+    """Replace ``auto`` in a configuration; ``train`` are the samples to choose by, bool [N].
+
+    Returns a printed line on each choice.
+    """
+    told = []
+    if AUTOMATIC in config.data.transforms:
+        steps, reason = _choose_treatment(config, cohort, np.flatnonzero(train))
+        config.data.transforms = type(config.data).model_validate({"transforms": steps}).transforms
+        told.append(f"treatment: {reason}")
+    if config.model.name == AUTOMATIC:
+        config.model = _choose_model(cohort, int(train.sum()), tab_dim)
+        members = config.model.members
+        assert isinstance(members, list)
+        told.append(
+            f"model: an ensemble of {', '.join(member.name for member in members)} "
+            f"({train.sum()} training samples)"
+        )
+    return told
+
+
+def _choose_model(cohort: Cohort, samples: int, tab_dim: int) -> ModelConfig:
+    """An ensemble of what the cohort has the data for."""
+    members: list[dict[str, Any]] = []
+    kind = "ridge" if cohort.task == "regression" else "logistic"
+    modalities = ["spectra"] * cohort.has_spectra + ["covariates"] * (tab_dim > 0)
+    if cohort.has_spectra:
+        separate = {"fusion": "separate"} if samples < JOINTLY else {}
+        members.append({"name": "pca_mlp", "params": separate, "members": NETWORKS})
+        if samples >= WITH_TRANSFORMER:
+            members.append({"name": "tft" if tab_dim else "spectra_only"})
+    else:
+        members.append({"name": "tabular_only", "members": NETWORKS})
+    for modality in modalities:
+        members += [{"name": f"{modality}_{kind}"}, {"name": f"{modality}_extra_trees"}]
+    return ModelConfig.model_validate({"name": "ensemble", "members": members})
+
+
+def _choose_treatment(config: Config, cohort: Cohort, train: np.ndarray) -> tuple[list[Any], str]:
+    """The treatment by which a linear model of the mean spectra has the least loss.
+
+    Inner folds of the training samples measure it; groups stay together.
+    """
+    if not cohort.has_spectra:
+        return [], "none, there are no spectra"
+    rng = np.random.default_rng(config.seed)
+    if len(train) > MOST_SAMPLES:
+        train = np.sort(rng.choice(train, MOST_SAMPLES, replace=False))
+    rows = [cohort.scan_rows[sample] for sample in train]
+    negative = min(float(cohort.spectra[own].min()) for own in rows) < 0
+    losses = {}
+    for name, steps in TREATMENTS.items():
+        if negative and name in NON_NEGATIVE:
+            continue
+        wide = [step for step in steps if step != _BINNED or cohort.spec_len >= FEWEST_POINTS]
+        transforms = make_transforms([_as_spec(step) for step in wide])
+        transforms.fit(cohort.spectra, np.concatenate(rows), cohort.axis)
+        mean = np.stack([transforms(cohort.spectra[own]).mean(axis=0) for own in rows])
+        losses[name] = _loss_of_linear_model(config, cohort, train, mean), wide
+    best = min(losses, key=lambda name: losses[name][0])
+    others = ", ".join(f"{name} {loss:.3f}" for name, (loss, _) in losses.items())
+    return losses[best][1], f"{best} (inner loss: {others})"
+
+
+def _as_spec(step: Any) -> dict[str, Any]:
+    return {"name": step} if isinstance(step, str) else step
+
+
+def _loss_of_linear_model(
+    config: Config, cohort: Cohort, train: np.ndarray, spectra: np.ndarray
+) -> float:
+    """Mean out-of-fold log loss, or of values the squared error relative to their variance."""
+    # Here, since scikit-learn takes a second to import.
+    from models.classical import ClassicalModel
+    from models.stacking import mean_loss
+
+    targets, groups = cohort.targets[train], cohort.groups[train]
+    if cohort.task == "regression":
+        targets = (targets - targets.mean(axis=0)) / np.maximum(targets.std(axis=0), 1e-12)
+    columns: Sequence[np.ndarray] = [targets]
+    if cohort.task == "multilabel":
+        columns = [column for column in targets.T.astype(int) if len(np.unique(column)) > 1]
+    task = cohort.task if cohort.task in (*CLASSES, "regression") else "binary"
+    name = "spectra_ridge" if task == "regression" else "spectra_pca_logistic"
+    losses = []
+    for column in columns:
+        logits, _ = ClassicalModel(name, task, config.seed).cross_fit(spectra, column, groups)
+        losses.append(mean_loss(logits, column, task))
+    return float(np.mean(losses))
