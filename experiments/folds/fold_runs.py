@@ -143,7 +143,8 @@ def _with_states(plan: Plan, all_that_fit: bool) -> tuple[Plan, list[str]]:
 
 def _run(plan: Plan, states: Sequence[str], processes: SideBySide) -> None:
     """Run what is not finished."""
-    configs = list(plan.runs.values())
+    # Copies: a run replaces ``auto`` by what suits its training set.
+    configs = [config.model_copy() for config in plan.runs.values()]
     if processes.jobs == 1:
         code = run_each(configs, states)
         if code is not None:

@@ -165,6 +165,8 @@ def _final_config(found: OutOfFold, name: str, seed: int) -> Config:
     own = [found.runs[name, seed, number] for number in range(len(plan.folds))]
     values = check_config(own[0].config).resolved()
     values["exp_name"] = f"{plan.base.exp_name}-{FOLDER}"
+    chosen = plan.runs[name, seed, 0].plain()  # where it is ``auto`` all samples choose
+    values["model"], values["data"]["transforms"] = chosen["model"], chosen["data"]["transforms"]
     values["trainer"]["max_epochs"] = max(run.config["trainer"]["max_epochs"] for run in own)
     values["data"]["split"] = plan.base.data.split.plain() | {"fold": None}
     return check_config(values)
