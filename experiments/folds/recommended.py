@@ -151,11 +151,16 @@ def selected_epoch(run: FinishedRun) -> int:
 
 
 def member_weights(runs: Mapping[tuple[str, int, int], FinishedRun], seed: int) -> list[float]:
-    """Of a model with members the mean of the weights that the folds' validation sets chose."""
+    """Of a model with members the mean of the weights that the folds' validation sets chose.
+
+    Empty for other models, and where the folds' members differ in number.
+    """
     files = [run.folder / RunFile.WEIGHTS for key, run in runs.items() if key[1] == seed]
     found = [load_file(file).get("member_weights") for file in files if file.is_file()]
     chosen = [weights for weights in found if weights is not None]
-    mean: list[float] = torch.stack(chosen).mean(dim=0).tolist() if chosen else []
+    if len({len(weights) for weights in chosen}) != 1:  # none, or of other members
+        return []
+    mean: list[float] = torch.stack(chosen).mean(dim=0).tolist()
     return mean
 
 

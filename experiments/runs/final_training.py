@@ -91,8 +91,10 @@ class FinalTraining(Experiment):
         except UsageError as error:  # of settings that other runs have: no monitor is measured here
             raise FinalTrainingError(str(error)) from error
         trainer = self.trainer
-        if isinstance(trainer.model, Weighted) and self._member_weights is None:
-            raise FinalTrainingError("the weights of its members are not in the runs of the folds")
+        if isinstance(trainer.model, Weighted):
+            known = self._member_weights
+            if known is None or known.shape != trainer.model.member_weights.shape:
+                raise FinalTrainingError("the runs of the folds have no weights of these members")
         whole = [run_identity(config, self.data, trainer.model), self.epochs]
         self.handlers.checkpoint.meta = {REFIT_FOLDER: digest(whole)}
         folder = self.run_dir / REFIT_FOLDER

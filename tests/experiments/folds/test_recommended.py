@@ -222,6 +222,8 @@ def test_the_mean_is_of_the_runs_of_one_seed(tmp_path):
         runs["tft", seed, number] = SimpleNamespace(folder=folder)
     assert member_weights(runs, 0) == [1.0, 0.25]
     assert member_weights(runs, 1) == [1.0, 1.0]
+    save_file({"member_weights": torch.ones(3)}, tmp_path / "0-1" / WEIGHTS)
+    assert member_weights(runs, 0) == []
     save_file({"head.weight": torch.zeros(1)}, tmp_path / "1-0" / WEIGHTS)
     assert member_weights(runs, 1) == []
 
