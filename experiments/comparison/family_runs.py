@@ -25,6 +25,8 @@ DECIDED = {
     "seed": "give --seeds",
     "exp_name": "runs are named after the configuration, the family and the seed",
 }
+# What all families have alike.
+KEPT = ("model.members", "model.linear_path")
 
 
 def compare_families(
@@ -68,7 +70,7 @@ def plan(
     """The configuration of each run, by seed and family."""
     for key, _ in overrides:
         section = key.partition(".")[0]
-        if section in DECIDED:
+        if section in DECIDED and key not in KEPT:
             raise UsageError(f"--{key}: {DECIDED[section]}")
     if len(set(seeds)) < len(seeds):
         raise UsageError("--seeds: one of them is given twice")

@@ -30,7 +30,7 @@ def family_override(model: ModelConfig, name: str, params: Mapping[str, Any]) ->
 
     An ensemble lists its members, which a family does not have.
     """
-    listed = isinstance(model.members, list)
-    kept = set() if listed else {"members", "linear_path"} & model.model_fields_set
-    own = {"name": name, "params": dict(params), **model.model_dump(include=kept)}
+    own: dict[str, Any] = {"name": name, "params": dict(params)}
+    if not isinstance(model.members, list):
+        own |= {"members": model.members, "linear_path": model.linear_path}
     return "model", write_yaml(own)

@@ -15,7 +15,14 @@ import numpy as np
 from datasets.errors import UsageError, nearest
 from engine.metrics import TASKS
 from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
-from experiments.config import FAMILIES, IN_FOLDS, Config, choose_families, load_config, write_yaml
+from experiments.config import (
+    FAMILIES,
+    IN_FOLDS,
+    Config,
+    choose_families,
+    family_override,
+    load_config,
+)
 from experiments.run_files import DataVersion, data_version
 
 if TYPE_CHECKING:
@@ -172,7 +179,7 @@ def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dic
         lines = []
         if name != own:
             params = choose_families(FAMILIES, [name])[name]
-            lines.append(("model", write_yaml({"name": name, "params": params})))
+            lines.append(family_override(base.model, name, params))
         found[" ".join([name, *(f"{key}={value}" for key, value in point)])] = [*lines, *point]
     return found
 

@@ -280,3 +280,12 @@ def test_parameters_that_fail_in_a_step_are_refused(params):
     settings = OptimizerConfig(name="adamw", params=params)
     with pytest.raises(UsageError, match=r"optimizer\.params: AdamW refuses its parameters"):
         build_configured_optimizer(settings, torch.nn.Linear(2, 1))
+
+
+@pytest.mark.distributed
+def test_processes_share_what_the_first_one_fitted(two_processes):
+    first, second = two_processes["tests.experiments.fitted_network_work"]
+    assert first["buffers"]["spectra_weight"].any()
+    assert first["buffers"]["network.1.rotation"].any()
+    assert first["offset"].std() > 0
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
