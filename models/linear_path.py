@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS, Weighted, call_network
+from models.combination import PARTS, Weighted, call_network, taking_rows
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class LinearPath(Weighted):
         check_sizes(num_classes=num_classes)
         zero_last_layers(network)
         self.network = network
+        (self._takes_rows,) = taking_rows([network])
         self.register_buffer("center", torch.zeros(spec_len))
         self.register_buffer("spread", torch.ones(spec_len))
         self.register_buffer("bound", torch.tensor(torch.inf))
@@ -161,7 +162,8 @@ class LinearPath(Weighted):
         """
         given = offset if self.training else None
         added = self.linear(spectra, mask, tabular) if given is None else given
-        outputs = call_network(self.network, spectra, mask, tabular, scan_rows)
+        takes = self._takes_rows
+        outputs = call_network(self.network, spectra, mask, tabular, scan_rows, takes)
         found = self._add(outputs, added)
         if not self.training:
             found["member_logits"] = torch.stack([added, outputs["logits"]], dim=1)
