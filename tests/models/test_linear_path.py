@@ -182,6 +182,15 @@ def test_the_networks_share_scales_what_it_adds(batch: SmallBatch) -> None:
         torch.testing.assert_close(other, one / 4, atol=1e-5, rtol=1e-3)
 
 
+def test_it_is_compiled_whole(batch: SmallBatch) -> None:
+    networks = [small_model("pca_mlp", seed=seed, dropout=0.0) for seed in (1, 2)]
+    model = LinearPath(Members(networks), SPEC_LEN, TAB_DIM, 2).train()
+    offset = torch.randn(len(batch.mask), 2)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    expected = model(*batch.inputs, offset=offset)["logits"]
+    torch.testing.assert_close(compiled(*batch.inputs, offset=offset)["logits"], expected)
+
+
 def test_parts_within_are_fitted_too() -> None:
     model = LinearPath(small_model("pca_mlp"), SPEC_LEN, TAB_DIM, 2)
     training = training_set()

@@ -108,7 +108,10 @@ def test_the_card_loads_what_was_packed(
     with zipfile.ZipFile(finished.run_dir / "small.zip") as archive:
         archive.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", Path("model_card.md").read_text(), re.DOTALL)
+    card = Path("model_card.md").read_text()
+    name = finished.config.model.name
+    assert f"Model: 2 x {name.replace('_', chr(92) + '_')} on a linear model, " in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     loaded: dict[str, Any] = {}
     exec(code, loaded)
     cohort = finished.data.cohort
