@@ -24,6 +24,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 Split = tuple[np.ndarray, np.ndarray]
+# The name of each sample's group.
+Groups = Sequence[str] | np.ndarray
 
 # A point that hardly varies (an empty bin) must not be blown up: its deviation is at least this
 # share of the median deviation, and standardised values end at CLIP.
@@ -189,7 +191,7 @@ class LinearForm(NamedTuple):
 
 
 def fit_model(
-    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Groups
 ) -> ClassicalModel:
     """A fitted :class:`ClassicalModel`; a function, so that another process can call it."""
     return ClassicalModel(name, task, seed).fit(x, y, groups)
@@ -221,7 +223,7 @@ class ClassicalModel:
         self.recipe = (REGRESSORS if task == "regression" else CLASSIFIERS)[name]
         self.estimators: list[Any] = []
 
-    def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
+    def fit(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> ClassicalModel:
         """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
         if self.task == "multilabel":
             self.estimators = [self._fitted(x, label, groups) for label in y.T.astype(int)]
@@ -243,7 +245,7 @@ class ClassicalModel:
         return np.stack(columns, axis=1)
 
     def cross_fit(
-        self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+        self, x: np.ndarray, y: np.ndarray, groups: Groups
     ) -> tuple[np.ndarray, LinearForm]:
         """Fit a linear model; each sample's logits [N, C] by models of other groups, and its form.
 
@@ -264,7 +266,7 @@ class ClassicalModel:
         self,
         x: np.ndarray,
         y: np.ndarray,
-        groups: Sequence[str],
+        groups: Groups,
         chosen: Mapping[str, Any] | None = None,
     ) -> Any:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability.
@@ -313,7 +315,7 @@ class ClassicalModel:
             steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
         return steps
 
-    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> list[Split]:
+    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> list[Split]:
         """Folds of whole groups, without those that train on fewer classes."""
         names = np.asarray(groups, dtype=str)
         folds = min(INNER_FOLDS, len(np.unique(names)))

@@ -143,8 +143,10 @@ class LinearPath(Weighted):
         """Weigh the network, from 0 to 1, by logits [N, 2, C] of samples it was not trained on."""
         from models.stacking import stack_weights
 
-        options = {"base": logits[:, 0], "toward": 0.0, "most": 1.0, "bias": False}
-        weights, _ = stack_weights([logits[:, 1]], targets, task, **options)
+        linear, network = logits[:, 0], logits[:, 1]
+        weights, _ = stack_weights(
+            [network], targets, task, base=linear, toward=0.0, most=1.0, bias=False
+        )
         self.member_weights[1] = float(weights[0])
 
     def forward(

@@ -128,8 +128,8 @@ class HiddenLayer(nn.Module):
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(features, hidden_dim), nn.GELU())
         self.head = linear_head(hidden_dim, num_classes, dropout)
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        for parameter in self.head[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, C] and the vector [B, hidden_dim] of inputs [B, features]."""

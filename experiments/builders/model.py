@@ -121,7 +121,8 @@ def _build_members(
 def _build_ensemble(
     settings: ModelConfig, members: Sequence[MemberConfig], sizes: Mapping[str, int], task: str
 ) -> nn.Module:
-    networks, classical = {}, {}
+    networks: dict[str, nn.Module] = {}
+    classical: dict[str, ClassicalMember] = {}
     for number, member in enumerate(members):
         key, name = f"model.members.{number}", member.name.rpartition(".")[2]
         while name in (*networks, *classical):  # a second one of a name
@@ -222,11 +223,11 @@ def check_modalities(name: str, key: str, data: Data) -> None:
 
 
 def _needs(name: str, key: str, modality: str, task: str) -> bool:
-    """Whether a model needs a modality; one with a default size can do without."""
+    """Whether a model needs a modality; one with a default size, such as 0, can do without."""
     if name in classical_names(task):
         return name.startswith("spectra") == (modality == SPECTRA)
     parameter = inspect.signature(find_named(name, MODELS, key)).parameters.get(modality)
-    return parameter is not None and parameter.default is parameter.empty
+    return parameter is not None and parameter.default in (parameter.empty, None)
 
 
 def _without(modality: str) -> str:

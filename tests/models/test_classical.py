@@ -161,14 +161,14 @@ def test_configuration_names_are_those_of_the_models() -> None:
     assert set(BASELINE_NAMES) == {*CLASSIFIERS, *REGRESSORS, LATE_FUSION}
 
 
-def grouped_noise(task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def grouped_noise(task: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Noise in which a group's samples and targets are alike, so that a leak would show."""
     rng = np.random.default_rng(0)
     group_of = np.repeat(np.arange(40), 3)
     x = rng.normal(size=(40, 60))[group_of] + 0.1 * rng.normal(size=(120, 60))
     classes = {"binary": 2, "multiclass": 3}.get(task)
     y = rng.normal(size=(40, 1)) if classes is None else np.arange(40) % classes
-    return x, y[group_of], group_of.astype(str)
+    return x, y[group_of], [f"g{number}" for number in group_of]
 
 
 @pytest.mark.parametrize("name", ["spectra_logistic", "spectra_pca_logistic", "spectra_ridge"])
@@ -213,7 +213,9 @@ def test_whitened_directions_without_variance_are_left_out() -> None:
     x, y, groups = separable(100, 30)
     x -= x.mean(axis=1, keepdims=True)  # as a centred log-ratio leaves it
     _, form = ClassicalModel("spectra_pca_logistic", "binary").cross_fit(x, y, groups)
-    rounded = LinearForm(*(np.float32(part) for part in form))(x.astype(np.float32))
+    center, spread = form.center.astype(np.float32), form.spread.astype(np.float32)
+    single = LinearForm(form.weight.astype(np.float32), form.intercept, center, spread, form.bound)
+    rounded = single(x.astype(np.float32))
     np.testing.assert_allclose(rounded, form(x), atol=1e-3)
 
 

@@ -47,8 +47,8 @@ def fitted(
     name: str = "mean_linear", task: str = "binary", **sizes: int
 ) -> tuple[LinearPath, np.ndarray]:
     width = WIDTHS[task]
-    sizes = {"spec_len": SPEC_LEN, "tab_dim": TAB_DIM, **sizes}
-    model = LinearPath(small_model(name, width), **sizes, num_classes=width)
+    sizes = {"spec_len": SPEC_LEN, "tab_dim": TAB_DIM, "num_classes": width, **sizes}
+    model = LinearPath(small_model(name, width), **sizes)
     offset = model.fit(training_set(task))
     return model.eval(), offset
 
@@ -156,7 +156,7 @@ def test_half_precision_leaves_the_linear_model_whole(batch: SmallBatch) -> None
 
 @pytest.mark.parametrize("unseen", ["spec_len", "tab_dim"])
 def test_a_modality_that_the_network_has_not_is_not_seen(unseen: str, batch: SmallBatch) -> None:
-    model, _ = fitted(**{unseen: 0})
+    model, _ = fitted("mean_linear", "binary", **{unseen: 0})
     spectra, mask, tabular = batch.inputs
     expected = model.linear(spectra, mask, tabular)
     assert expected.std() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_a_bias_makes_up_for_a_wrong_base_rate() -> None:
 @pytest.mark.parametrize("task", ["binary", "regression"])
 def test_what_is_added_to_a_base_keeps_its_bounds(task: str) -> None:
     truth, noise, targets = made(task)
-    settings = {"toward": 0.0, "most": 1.0, "bias": False}
+    settings: dict[str, Any] = {"toward": 0.0, "most": 1.0, "bias": False}
     useless, _ = stack_weights([noise], targets, task, base=2 * truth, **settings)
     whole, bias = stack_weights([truth], targets, task, base=0 * truth, **settings)
     half, _ = stack_weights([truth], targets, task, base=1.5 * truth, **settings)

@@ -65,6 +65,7 @@ def test_offsets_are_mixed_as_covariates_are():
     mixture = Mixup().mix(ours, other, rng(1))
     share = mixture.tabular[0]
     assert 0 < share <= 0.5
+    assert mixture.offset is not None
     assert mixture.offset.tolist() == pytest.approx([share, -2 * share])
     assert mixture.offset.dtype == np.float32
     assert Mixup().mix(OURS, OTHER, rng(1)).offset is None

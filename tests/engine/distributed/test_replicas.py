@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.batches import Batch
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.distributed.replicas import Replicas, join_rows, split_rows
 from engine.losses import CrossEntropy
@@ -144,9 +145,11 @@ def test_each_part_has_its_offsets():
 
 @several_gpus
 def test_two_gpus_add_the_offsets_of_the_whole_batch():
-    given = SharedLoader(8, batch_size=8)._batch(list(range(8))).to("cuda")
-    given.offset = torch.arange(8.0, device="cuda")[:, None]
+    offset = torch.arange(8.0)[:, None]
+    mask, names = torch.ones(8, 1, dtype=torch.bool), [str(number) for number in range(8)]
+    spectra, tabular, target = torch.zeros(8, 1, 3), torch.zeros(8, 0), torch.zeros(8)
+    given = Batch(spectra, mask, tabular, target, names, offset=offset).to("cuda")
     for devices in ([0], [0, 1]):
         model = Offset().cuda()
         network = model if len(devices) == 1 else Replicas(model, devices)
-        assert torch.equal(call_model(network, given)["logits"], given.offset)
+        assert torch.equal(call_model(network, given)["logits"].cpu(), offset)

@@ -141,6 +141,7 @@ def test_the_linear_model_sees_what_the_network_sees(make_config, name, seen):
     experiment = Experiment(make_config(**{"model": {"name": name, "linear_path": True}, **QUICK}))
     experiment.setup()
     model = experiment.trainer.model
+    assert isinstance(model, LinearPath)
     experiment.close()
     other = {"spectra": model.covariates_weight, "covariates": model.spectra_weight}[seen]
     assert other.shape[1] == 0
@@ -187,14 +188,17 @@ def test_a_networks_own_loss_is_kept(make_config, settings, more):
 
 def test_of_many_samples_some_are_fitted_and_all_have_an_offset(make_config, monkeypatch):
     monkeypatch.setattr("experiments.builders.model.MOST_FITTED", 20)
-    model = {"name": "mean_linear", "linear_path": True}
-    experiment = Experiment(make_config(**{"model": model, **QUICK}))
+    wanted = {"name": "mean_linear", "linear_path": True}
+    experiment = Experiment(make_config(**{"model": wanted, **QUICK}))
     experiment.setup()
     experiment.close()
     train, rows = experiment.data.datasets["train"], experiment.data.draw(20, 1)
     assert 10 < len(rows) <= 20 < len(train)
     others = np.setdiff1d(np.arange(len(train)), rows)
-    linear = experiment.trainer.model.predict(train.mean_scans(), train.tabular)
+    model = experiment.trainer.model
+    assert isinstance(model, LinearPath)
+    assert train.offset is not None
+    linear = model.predict(train.mean_scans(), train.tabular)
     np.testing.assert_allclose(train.offset[others], linear[others], atol=1e-5)
     assert not np.allclose(train.offset[rows], linear[rows], atol=0.01)
 
