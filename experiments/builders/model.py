@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from experiments.config import ComponentConfig, Config, MemberConfig, ModelConfig
 
 
-# What is fitted before the training is fitted to so many samples at most.
-MOST_FITTED = 10000
+# What is fitted before the training is fitted to so many samples at most; more take minutes.
+MOST_FITTED = 5000
 
 
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
