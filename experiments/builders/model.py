@@ -73,8 +73,8 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
         rows = data.draw(MOST_FITTED, config.seed)
         of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
         task, classes = data.cohort.task, len(np.unique(train.targets[rows]))
-        if config.model.linear_path and task in CLASSES and classes < data.num_classes:
-            raise UsageError(f"model.linear_path: {len(rows)} samples were drawn and lack a class")
+        if task in CLASSES and classes < data.num_classes:
+            raise UsageError(f"model: the {len(rows)} samples drawn to fit it to lack a class")
         offset = fit_before_training(model, TrainingSet(*of_rows, task, config.seed))
         if offset is not None and len(rows) < len(train):
             assert isinstance(model, LinearPath)
@@ -86,8 +86,7 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
         return offset, dict(model.named_buffers())
 
     train.offset, fitted = broadcast_from_main(fit)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(fitted[name])
+    model.load_state_dict(fitted, strict=False)  # trees bring their sizes with them
 
 
 def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) -> nn.Module:

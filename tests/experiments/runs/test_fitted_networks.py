@@ -203,6 +203,13 @@ def test_of_many_samples_some_are_fitted_and_all_have_an_offset(make_config, mon
     assert not np.allclose(train.offset[rows], linear[rows], atol=0.01)
 
 
+def test_drawn_samples_that_lack_a_class_are_one_line(make_config, monkeypatch):
+    monkeypatch.setattr("experiments.builders.model.MOST_FITTED", 1)
+    wanted = {"name": "mean_linear", "linear_path": True}
+    with pytest.raises(UsageError, match=r"^model: the 1 samples drawn to fit it to lack a class$"):
+        Experiment(make_config(**{"model": wanted, **QUICK})).setup()
+
+
 def test_components_are_fitted_to_the_training_set_alone(make_config):
     experiment = Experiment(make_config(**{"model": {"name": "pca_mlp"}, **QUICK}))
     experiment.setup()
