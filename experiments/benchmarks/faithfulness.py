@@ -194,7 +194,9 @@ def _measure(subject: AuditContext) -> Figures:
 
 def planted_found(windows: Sequence[Window], truth: SimulatedCohort) -> int:
     """How many of the planted peaks lie in one of the windows."""
-    return sum(any(window.holds(peak.mz) for window in windows) for peak in truth.disease_peaks)
+    return sum(
+        any(window.holds(peak.position) for window in windows) for peak in truth.disease_peaks
+    )
 
 
 def relative_gap(explained: Explained) -> float:

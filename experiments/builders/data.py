@@ -167,9 +167,17 @@ def read_cohort(config: DataConfig) -> Cohort:
     root, labels = config.root, config.labels
     if root is None:
         wanted = config.simulated
+        settings = wanted.settings()
         folder = config.cache_dir or default_cache_dir()
         name = f"simulated-v{GENERATOR_VERSION}-n{wanted.n_samples}-seed{wanted.seed}"
-        simulated = simulate_cohort(folder / name, seed=wanted.seed, n_samples=wanted.n_samples)
+        # Nothing is added where all is as the first version had it.
+        name += "".join(f"-{key}-{value}" for key, value in settings.changed().items())
+        simulated = simulate_cohort(
+            folder / name,
+            seed=wanted.seed,
+            n_samples=wanted.n_samples,
+            settings=settings,
+        )
         root = simulated.root
         if config.label in (None, "label") and config.task not in SEVERAL_COLUMNS:
             # In their own order, controls are class 0 and cases, the positive ones, class 1.

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from datasets.simulation import (
+    BLOOD_VALUES,
+    KEPT_COVARIATES,
+    LIMITS,
+    CovariateChoice,
+    SimulationSettings,
+    Technique,
+)
 from engine.metrics import CLASSES, TASKS
 from experiments.config.components import (
     ComponentConfig,
@@ -23,8 +32,11 @@ from experiments.config.components import (
 )
 
 SEVERAL_COLUMNS = tuple(task for task in TASKS if task not in CLASSES)
-# The keys of datasets.simulation.BLOOD_VALUES, without the imports that they take.
-LOG_OF_EMBEDDED = ("CRP", "ALT", "AST", "GGT", "albumin")
+
+
+def _within(name: str) -> Any:
+    low, high = LIMITS[name]
+    return Field(ge=low, le=high)
 
 
 class SimulatedConfig(Section):
@@ -32,6 +44,36 @@ class SimulatedConfig(Section):
 
     seed: Seed = 2025
     n_samples: Annotated[Whole, Field(ge=20, le=10**6)] = 900
+    technique: Technique = Field(
+        default="maldi", description="peaks in ion counts (m/z), or bands (cm-1, nm)"
+    )
+    covariates: CovariateChoice = Field(default="all", description="few are age, sex and albumin")
+    main_effects: Annotated[Number, _within("main_effects")] = Field(
+        default=1.0, description="factor on the effects of the eight disease peaks"
+    )
+    interactions: Annotated[Number, _within("interactions")] = Field(
+        default=0.0,
+        description="correlation of two pairs of peaks, positive in cases, negative in controls",
+    )
+    subtypes: Annotated[Whole, _within("subtypes")] = Field(
+        default=0, description="disease subtypes, each with three peaks of its own"
+    )
+    calibration_shift: Annotated[Number, _within("calibration_shift")] = Field(
+        default=0.0, description="of each scan's shift and stretch: standard deviation in points"
+    )
+    cosmic_spikes: Annotated[Number, _within("cosmic_spikes")] = Field(
+        default=0.0, description="mean number in a Raman scan"
+    )
+
+    def settings(self) -> SimulationSettings:
+        """All but the size and the seed."""
+        names = [field.name for field in fields(SimulationSettings)]
+        return SimulationSettings(**{name: getattr(self, name) for name in names})
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> SimulatedConfig:
+        self.settings()  # refuses what does not fit together
+        return self
 
 
 # More processes than any machine has processors for.
@@ -195,9 +237,10 @@ class DataConfig(Section):
         if self.root is not None and self.simulated != SimulatedConfig():
             raise ValueError("simulated has no effect beside root; leave one out")
         if self.log is None:
-            columns = LOG_OF_EMBEDDED if self.root is None else ()
+            kept = KEPT_COVARIATES[self.simulated.covariates] if self.root is None else ()
+            columns = [column for column in BLOOD_VALUES if column in kept]
             labels = [self.label] if isinstance(self.label, str) else self.label or ()
-            used = set(LOG_OF_EMBEDDED if self.numeric is None else self.numeric) - set(labels)
+            used = set(columns if self.numeric is None else self.numeric) - set(labels)
             self.derive("log", [column for column in columns if column in used])
         return self
 

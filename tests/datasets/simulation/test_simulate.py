@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,10 +16,11 @@ from sklearn.metrics import roc_auc_score
 from datasets.cohort import Cohort
 from datasets.errors import CohortError
 from datasets.simulation import simulate
-from datasets.simulation.generating_model import bayes_auroc
+from datasets.simulation.generating_model import bayes_auroc, has_formula
+from datasets.simulation.settings import SimulationSettings
 from datasets.simulation.simulate import SimulatedCohort, read_truth, simulate_cohort
 
-SMALL = {"n_samples": 24, "spec_len": 256, "max_scans": 3}
+SMALL: dict[str, Any] = {"n_samples": 24, "spec_len": 256, "max_scans": 3}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,105 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert contents(first)[name] != contents(other)[name]
 
 
+# SHA-256 of what the first version wrote, which lies in users' caches.
+FIRST_VERSION = {
+    "spectra.npy": "f2b7459853aea8e0523e569639ff20616afae99e32d6ef2a1b31408814513a1f",
+    "samples.csv": "6c1ee108629bef19fbcfdc3c14bcd300eaef13f4446f816e35a2ffaa6a7941f2",
+    "scans.csv": "3b68639a0439c42bd610236bba81f6f6ab9ae408d6f78bf68ae9587f4afaf84a",
+    "truth.csv": "4d537b8a6fc51dc3bb0f8fe3e07c01d2700937ad6fab19427b231c323805590c",
+    "cohort.yaml": "b00bdcc4f332d11524a7a18eb581fc4f88a7a457c8fece72457577b1d9edf0ba",
+}
+
+
+def test_default_settings_give_the_first_versions_bytes(tmp_path: Path) -> None:
+    files = contents(simulate_cohort(tmp_path / "cohort", seed=3, **SMALL).root)
+    found = {name: hashlib.sha256(files[name]).hexdigest() for name in FIRST_VERSION}
+    assert found == FIRST_VERSION
+
+
+EVERYTHING = SimulationSettings("raman", "few", 0.5, 0.6, 3, 2.0, 0.5)
+OTHERS = [
+    EVERYTHING,
+    SimulationSettings("ftir", covariates="none", calibration_shift=1.0),
+    SimulationSettings("nir", interactions=0.5),
+    SimulationSettings(main_effects=0.0, subtypes=2),
+]
+
+
+@pytest.mark.parametrize("settings", OTHERS, ids=["raman", "ftir", "nir", "maldi"])
+def test_every_technique_follows_its_seed(tmp_path: Path, settings: SimulationSettings) -> None:
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    simulate_cohort(first, seed=3, settings=settings, **SMALL)
+    simulate_cohort(second, seed=3, settings=settings, **SMALL)
+    simulate_cohort(other, seed=4, settings=settings, **SMALL)
+    assert contents(first) == contents(second)
+    assert contents(first)["spectra.npy"] != contents(other)["spectra.npy"]
+
+
+@pytest.mark.parametrize("technique", ["maldi", "nir"])
+@pytest.mark.parametrize(
+    "changed",
+    [{"calibration_shift": 2.0}, {"main_effects": 2.0}, {"interactions": 0.5}, {"subtypes": 2}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_every_strength_changes_the_spectra(
+    tmp_path: Path, technique: Any, changed: dict[str, Any]
+) -> None:
+    without, with_it = (
+        simulate_cohort(tmp_path / name, settings=SimulationSettings(technique, **more), **SMALL)
+        for name, more in (("without", {}), ("with", changed))
+    )
+    spectra = [np.load(cohort.root / "spectra.npy") for cohort in (without, with_it)]
+    assert spectra[0].shape == spectra[1].shape
+    assert not np.array_equal(*spectra)
+
+
+def test_cosmic_spikes_reach_the_files(tmp_path: Path) -> None:
+    settings = SimulationSettings("raman", cosmic_spikes=20.0)
+    spectra = np.load(
+        simulate_cohort(tmp_path / "c", settings=settings, **SMALL).root / "spectra.npy"
+    )
+    jumps = np.abs(np.diff(spectra.astype(float), axis=1)).max(axis=1)
+    assert jumps.min() > 2_000  # bands of 600 counts, 10 points wide, never jump so far
+
+
+@pytest.mark.parametrize("settings", OTHERS, ids=["raman", "ftir", "nir", "maldi"])
+def test_the_best_auroc_is_stored_with_its_origin(
+    tmp_path: Path, settings: SimulationSettings
+) -> None:
+    cohort = simulate_cohort(tmp_path / "c", 3, 300, 64, 1, settings)
+    truth = yaml.safe_load((cohort.root / "truth.yaml").read_text())
+    assert truth["ceilings"] == cohort.ceilings == bayes_auroc(settings=settings)
+    assert truth["ceilings_from"].startswith("exact" if has_formula(settings) else "AUROC of")
+    assert len(cohort.interacting_peaks) == (2 if settings.interactions else 0)
+    assert [len(of) for of in cohort.subtype_peaks] == [3] * settings.subtypes
+    places = [place for of in (*cohort.interacting_peaks, *cohort.subtype_peaks) for place in of]
+    assert len(set(places)) == len(places)
+    assert set(places) <= set(cohort.peaks)
+    case = pd.read_csv(cohort.root / "samples.csv")["label"] == "case"
+    ratios = pd.read_csv(cohort.root / "truth.csv")
+    for name, stored in truth["auroc_of_drawn"].items():
+        assert roc_auc_score(case, ratios[name]) == pytest.approx(stored, abs=1e-4)
+        assert stored == pytest.approx(cohort.ceilings[name], abs=0.08)
+
+
+def test_cohort_without_covariates_is_read(tmp_path: Path) -> None:
+    cohort = simulate_cohort(
+        tmp_path / "c", settings=SimulationSettings(covariates="none"), **SMALL
+    )
+    read = Cohort.read(cohort.root)
+    assert (list(read.numeric), list(read.categorical)) == ([], [])
+    assert cohort.numeric == cohort.categorical == ()
+
+
+def test_peaks_without_an_effect_are_not_named_disease_peaks(tmp_path: Path) -> None:
+    cohort = simulate_cohort(
+        tmp_path / "c", settings=SimulationSettings(main_effects=0.0, interactions=0.5), **SMALL
+    )
+    assert cohort.disease_peaks == ()
+    assert len(cohort.interacting_peaks) == 2
+
+
 def test_sizes_are_arguments(tmp_path: Path) -> None:
     simulate_cohort(tmp_path / "cohort", **SMALL)
     scans = pd.read_csv(tmp_path / "cohort" / "scans.csv")["sample_id"].value_counts()
@@ -119,6 +220,16 @@ def test_another_simulated_cohort_is_refused_untouched(
     with pytest.raises(CohortError, match=f"another simulated cohort.*{next(iter(changed))}"):
         simulate_cohort(tmp_path / "cohort", **{**SMALL, **changed})
     assert contents(tmp_path / "cohort") == before
+
+
+def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
+    for settings, asked, told in [
+        (SimulationSettings(), EVERYTHING, "technique None, not raman"),
+        (EVERYTHING, SimulationSettings(), "technique raman, not None"),
+    ]:
+        simulate_cohort(tmp_path / asked.technique, settings=settings, **SMALL)
+        with pytest.raises(CohortError, match=f"another simulated cohort.*{told}"):
+            simulate_cohort(tmp_path / asked.technique, settings=asked, **SMALL)
 
 
 def test_cohort_of_another_generator_version_is_refused(
@@ -189,8 +300,8 @@ def test_a_second_process_uses_or_refuses_the_firsts_folder(
 ) -> None:
     root, write = tmp_path / "cohort", simulate._write
 
-    def overtaken(folder: Path, generator: dict[str, object]) -> None:
-        write(folder, generator)
+    def overtaken(folder: Path, *given: Any) -> None:
+        write(folder, *given)
         monkeypatch.setattr(simulate, "_write", write)
         simulate_cohort(root, seed=seed_of_the_quicker, **SMALL)
 

@@ -65,7 +65,7 @@ def resting_on(data, places, directions):
 
 @pytest.fixture(scope="module")
 def subject(config, data, truth):
-    planted = [peak.mz for peak in truth.disease_peaks]
+    planted = [peak.position for peak in truth.disease_peaks]
     other = [place for place in truth.peaks if place not in planted][:10]
     return AuditContext(
         config=config,
@@ -116,7 +116,7 @@ def test_the_predicted_class_is_what_a_drop_is_of(subject):
     batches = list(subject.data.loaders["test"])
     before = predicted_probabilities(subject.model, batches)
     assert before.minus(before) == 0
-    planted = [peak.mz for peak in subject.truth.disease_peaks]
+    planted = [peak.position for peak in subject.truth.disease_peaks]
     windows = windows_around(planted, np.asarray(subject.data.cohort.axis))
     after = predicted_probabilities(subject.model, batches, windows, subject.mean[0])
     # Nothing is left to tell classes apart by.
@@ -125,7 +125,7 @@ def test_the_predicted_class_is_what_a_drop_is_of(subject):
 
 
 def test_a_planted_peak_counts_once_and_only_where_a_window_holds_it(data, truth):
-    axis, planted = np.asarray(data.cohort.axis), [peak.mz for peak in truth.disease_peaks]
+    axis, planted = np.asarray(data.cohort.axis), [peak.position for peak in truth.disease_peaks]
     assert planted_found(windows_around([*planted, planted[0]], axis), truth) == 8
     assert planted_found(windows_around(planted[:3], axis), truth) == 3
     assert planted_found([], truth) == 0

@@ -13,7 +13,7 @@ from datasets.errors import UsageError
 from engine import TrainEvents
 from experiments.builders import data as data_builder
 from experiments.builders.data import build_data
-from experiments.config import load_config
+from experiments.config import check_config, load_config
 from experiments.report import pack_samples, sample_source
 from experiments.runs import Experiment
 
@@ -236,3 +236,20 @@ def test_a_run_from_disk_is_the_run_from_memory(make):
     one, two = (torch.cat([p.flatten() for p in run.trainer.model.parameters()]) for run in runs)
     assert torch.equal(one, two)
     np.testing.assert_equal(runs[0].results, runs[1].results)  # NaN included
+
+
+def test_simulated_cohorts_of_other_settings_lie_in_folders_of_their_own(tmp_path):
+    def read(**simulated):
+        given = {"n_samples": 40, "seed": 1} | simulated
+        config = check_config({"data": {"cache_dir": str(tmp_path), "simulated": given}})
+        return data_builder.read_cohort(config.data)
+
+    plain = read()
+    other = read(technique="nir", covariates="none", subtypes=4, calibration_shift=2.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "simulated-v1-n40-seed1",
+        "simulated-v1-n40-seed1-technique-nir-covariates-none-subtypes-4-calibration_shift-2.5",
+    ]
+    assert (len(plain.numeric), len(other.numeric)) == (7, 0)
+    assert (plain.axis[0], other.axis[0]) == (2_000, 1_100)
+    assert other.class_names == plain.class_names == ["control", "case"]

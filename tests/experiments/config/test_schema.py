@@ -21,7 +21,13 @@ def configured(task="auto", **sections):
 def test_what_is_repeated_without_its_imports_is_the_same():
     assert fewest_resamples(0.95) == report.FEWEST_RESAMPLES
     assert data.SEVERAL_COLUMNS == SEVERAL_COLUMNS
-    assert tuple(BLOOD_VALUES) == data.LOG_OF_EMBEDDED
+
+
+@pytest.mark.parametrize(
+    ("covariates", "log"), [("all", list(BLOOD_VALUES)), ("few", ["albumin"]), ("none", [])]
+)
+def test_blood_values_of_the_embedded_cohort_are_logged(covariates, log):
+    assert configured(data={"simulated": {"covariates": covariates}}).data.log == log
 
 
 @pytest.mark.parametrize(

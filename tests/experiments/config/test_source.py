@@ -146,6 +146,26 @@ def test_shipped_configurations_survive_being_written(path):
         ),
         ({"audit": {"accept": ""}}, "^audit.accept: no finding is called ''"),
         ({"data": {"root": "a", "simulated": {"seed": 1}}}, "simulated has no effect beside root"),
+        (
+            {"data": {"simulated": {"technique": "ramn"}}},
+            "^data.simulated.technique: .*got 'ramn'; did you mean 'raman'",
+        ),
+        (
+            {"data": {"simulated": {"interactions": 1.5}}},
+            "^data.simulated.interactions: .*less than or equal to 0.95, got 1.5",
+        ),
+        (
+            {"data": {"simulated": {"interaction": 0.5}}},
+            "did you mean 'data.simulated.interactions'",
+        ),
+        (
+            {"data": {"simulated": {"cosmic_spikes": 1}}},
+            "^data.simulated: cosmic_spikes goes with technique raman, not maldi",
+        ),
+        (
+            {"data": {"simulated": {"subtypes": 1}}},
+            "^data.simulated: subtypes .* at least 2, not 1",
+        ),
         ({"optimizer": {"params": {"lr": 5}}}, "params.lr would be a second value for lr"),
         ({"lr_scheduler": {"params": {"warmup_steps": 5}}}, "second value for warmup_steps"),
         ({"lr_scheduler": {"name": "cosin"}}, "^lr_scheduler.name: .*did you mean 'cosine'"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,17 +9,15 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import cross_val_predict, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.simulation.generating_model import (
-    BLOOD_VALUES,
-    PeakList,
-    draw_patients,
-    make_axis,
-    render_scans,
-)
+from datasets.simulation.calibration import displacement, draw_warp
+from datasets.simulation.generating_model import Patients, auroc_of_ratios, draw_patients
+from datasets.simulation.maldi import RESOLVING_POWER, draw_peaks, make_axis, render_scans
+from datasets.simulation.peaks import PeakList
+from datasets.simulation.settings import BLOOD_VALUES, SimulationSettings
 from datasets.simulation.simulate import SimulatedCohort, simulate_cohort
 
 
@@ -56,13 +56,13 @@ def test_peaks_keep_a_distance_and_eight_carry_the_disease(default: Rendered) ->
     assert peaks.max() < 20_000
     assert np.diff(peaks).min() > 0
     assert np.diff(np.log(peaks)).min() > 2 / 200  # two widths at half maximum
-    disease = [peak.mz for peak in default.truth.disease_peaks]
+    disease = [peak.position for peak in default.truth.disease_peaks]
     assert len(disease) == 8
     assert set(disease) <= set(peaks)
 
 
 def test_classes_differ_at_the_disease_peaks_alone(default: Rendered) -> None:
-    disease = {peak.mz: peak for peak in default.truth.disease_peaks}
+    disease = {peak.position: peak for peak in default.truth.disease_peaks}
     others = []
     for mz in default.truth.peaks:
         heights = default.window(mz)
@@ -188,6 +188,59 @@ def test_logistic_regression_comes_near_the_ceilings(
     assert 0.73 < tabular_auroc < 0.83
     assert 0.89 < fusion < 0.96
     assert fusion > max(spectra, tabular_auroc) + 0.02
+
+
+@pytest.mark.slow
+def test_who_knows_the_peaks_comes_near_the_best_auroc() -> None:
+    """Areas where a scan's calibration puts the peaks, and their likelihood ratio as if exact."""
+    settings = SimulationSettings(
+        main_effects=0.0, interactions=0.6, subtypes=6, calibration_shift=3.0
+    )
+    peak_rng, patient_rng, rng, warp_rng = map(np.random.default_rng, range(1, 5))
+    peaks, axis = draw_peaks(peak_rng, settings), make_axis(2_048)
+    patients = draw_patients(800, patient_rng, settings)
+    scan_patient = np.repeat(np.arange(800), 4)
+    warp = draw_warp(len(scan_patient), settings.calibration_shift, warp_rng)
+    blocks = render_scans(patients, scan_patient, peaks, axis, rng, warp)
+    counts = np.concatenate(list(blocks)).astype(float)
+
+    index = np.interp(peaks.position, axis, np.arange(len(axis)))
+    spacing = np.interp(peaks.position, axis, np.gradient(axis))
+    centre = np.rint(index + displacement(warp, index, len(axis))).astype(int)
+    areas = []
+    for number, width in enumerate(np.ceil(peaks.position / RESOLVING_POWER / spacing)):
+        half = int(max(2, width))
+        near = centre[:, number, None] + np.arange(-3 * half, 3 * half + 1)
+        part = np.take_along_axis(counts, near.clip(0, len(axis) - 1), axis=1)
+        baseline = np.quantile(part, 0.15, axis=1)[:, None]
+        areas.append((part - baseline)[:, 2 * half : 4 * half + 1].sum(axis=1))
+    height = np.log(np.clip(areas, 1.0, None)).T
+    height -= np.median(height, axis=1, keepdims=True)  # of the scan's gain
+    frame = pd.DataFrame(height.reshape(800, 4, -1).mean(axis=1))
+    frame -= frame.groupby(patients.plate).transform("mean")
+    controls = frame[~patients.case]
+    latents = ((frame - controls.mean()) / controls.std()).to_numpy()
+    seen = Patients(
+        patients.case,
+        patients.plate,
+        patients.covariates,
+        *(latents[:, of] for of in (peaks.disease, peaks.pairs, peaks.subtypes)),
+    )
+    best = auroc_of_ratios(patients, settings)["spectra"]
+    assert best - 0.04 < auroc_of_ratios(seen, settings)["spectra"] < best + 0.005
+
+
+@pytest.mark.slow
+def test_interactions_leave_linear_models_at_chance(tmp_path: Path) -> None:
+    settings = SimulationSettings(main_effects=0.0, interactions=0.6)
+    found = Rendered(simulate_cohort(tmp_path / "c", 5, 600, 1_024, 4, settings))
+    linear = make_pipeline(StandardScaler(), PCA(40, random_state=0), LogisticRegression(C=0.01))
+    scores = cross_val_predict(
+        linear, found.patient_spectra, found.case, cv=5, method="decision_function"
+    )
+    assert roc_auc_score(found.case, scores) == pytest.approx(0.5, abs=0.08)
+    oracle = pd.read_csv(found.truth.root / "truth.csv")["spectra"]
+    assert roc_auc_score(found.case, oracle) > 0.85
 
 
 def _split(case: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
