@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from models.spectra_encoder import (
     MultiScalePatches,
+    ScanEncoder,
     ScanPooling,
     SpectraTFTEncoder,
     encode_real_scans,
@@ -56,11 +57,18 @@ def test_where_a_peak_stands_is_learnt() -> None:
     assert auroc(logits[:, 1] - logits[:, 0], truth) > 0.95
 
 
+def silence_whole_scan(encoder: ScanEncoder) -> None:
+    """Leave the tokens alone in the vector."""
+    with torch.no_grad():
+        encoder.vector.weight[:, -encoder.whole_scan.features :] = 0
+
+
 def test_each_position_has_a_way_of_its_own_into_the_vector() -> None:
     """With pooling, learned positions and transformer silenced, a moved peak still shows."""
     torch.manual_seed(0)
     encoder = SpectraTFTEncoder(PEAK_AXIS, 16, patch_size=16, d_model=16, num_layers=0).eval()
     nn.init.zeros_(encoder.positions)
+    silence_whole_scan(encoder)
     scan = torch.zeros(1, 1, PEAK_AXIS)
     scan[..., 100] = 1.0
     mask = torch.ones(1, 1, dtype=torch.bool)
