@@ -33,6 +33,8 @@ LONGEST_PERIOD = 10_000.0
 # Of the whole scan: principal components, at most one for as many training samples, and the
 # products of features.
 COMPONENTS, SAMPLES_PER_COMPONENT, PAIRS = 64, 4, 64
+# The noise on the components has a variance of 1 in training with so many samples or fewer.
+NOISY_SAMPLES = 400
 # A layer of all points learns as slowly as one of so many.
 SLOW_POINTS = 64
 
@@ -128,11 +130,13 @@ class WhitenedComponents(nn.Module):
 
     rotation: Tensor
     origin: Tensor
+    noise: Tensor
 
     def __init__(self, spec_len: int, components: int) -> None:
         super().__init__()
         self.register_buffer("rotation", torch.randn(components, spec_len) / math.sqrt(spec_len))
         self.register_buffer("origin", torch.zeros(components))
+        self.register_buffer("noise", torch.zeros(()))
 
     @torch.no_grad()
     def fit(self, training: TrainingSet) -> None:
@@ -144,12 +148,14 @@ class WhitenedComponents(nn.Module):
         rotation, origin = whitening(training.spectra, most, training.seed)
         self.rotation.zero_()[: len(rotation)] = torch.from_numpy(rotation)
         self.origin.zero_()[: len(origin)] = torch.from_numpy(origin)
+        self.noise.fill_(min(1.0, math.sqrt(NOISY_SAMPLES / len(training.spectra))))
 
     def forward(self, scans: Tensor) -> Tensor:
         """Components [N, K] of scans [N, L]."""
         # In half precision the sum over thousands of points is too coarse.
         with torch.autocast(scans.device.type, enabled=False):
-            return scans.float() @ self.rotation.T - self.origin
+            found = scans.float() @ self.rotation.T - self.origin
+            return found + self.noise * torch.randn_like(found) if self.training else found
 
 
 class WholeScan(nn.Module):
