@@ -123,8 +123,8 @@ class SpectraCNNEncoder(ScanEncoder):
                 sizes = before, width, kernel_size, stride
                 self.blocks.append(ResidualBlock(*sizes, dropout, activation_checkpointing))
                 before, positions = width, math.ceil(positions / stride)
-        sizes = spec_emb, positions, before, 1, position_features, components
-        self._add_readout(*sizes, dropout)
+        readout = spec_emb, positions, before, 1, position_features, components
+        self._add_readout(*readout, dropout)
 
     def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L], and when asked for ``position_pooling`` [N, T]."""

@@ -177,8 +177,8 @@ class WholeScan(nn.Module):
         # factor on large weights keeps the values and slows the steps (Yang et al. 2022).
         self.slow = min(1.0, SLOW_POINTS / spec_len)
         with torch.no_grad():
-            self.points.weight /= self.slow
-            self.points.bias /= self.slow
+            self.points.weight.div_(self.slow)
+            self.points.bias.div_(self.slow)
         self.dropout = nn.Dropout(dropout)
         self.features = width + PAIRS + self.points.out_features
 

@@ -76,7 +76,8 @@ def useful_flops(model: TFTMultimodal, samples: int, scans: int) -> int:
     forward = sum(flops for _, flops in linear) + _products(model, samples, scans)
     # The components are not trained: forward only.
     components = 2 * scans * model.spectra_encoder.whole_scan.components.rotation.numel()
-    return 3 * forward + components - sum(flops for name, flops in linear if name.startswith(READS_THE_BATCH))
+    to_the_batch = sum(flops for name, flops in linear if name.startswith(READS_THE_BATCH))
+    return 3 * forward + components - to_the_batch
 
 
 def _layers(model: TFTMultimodal, samples: int, scans: int) -> Iterator[tuple[str, nn.Linear, int]]:
