@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.attention import linear_head, recomputed
 from models.checks import Outputs, check_sizes, check_spec_len, check_tab_dim
 from models.spectra_encoder import (
+    COMPONENTS,
     Encoded,
     ScanEncoder,
     SpectraClassifier,
@@ -71,11 +72,11 @@ class ResidualBlock(nn.Module):
 
 
 class SpectraCNNEncoder(ScanEncoder):
-    """One vector a scan: strided stem, stages of residual blocks, pooling, position readout.
+    """One vector a scan: strided stem, residual blocks, readouts; features of the whole scan.
 
     The residual network for time series of Wang et al. 2017; from the second on a stage of
     ``channels`` halves the positions. The stem sees twice as many points as it moves on,
-    ``stem_stride``.
+    ``stem_stride``. ``components`` are the principal components that the whole scan is seen by.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class SpectraCNNEncoder(ScanEncoder):
         kernel_size: int = 7,
         stem_stride: int = 8,
         position_features: int = 4,
+        components: int = COMPONENTS,
         dropout: float = 0.1,
         packed: bool = True,
         activation_checkpointing: bool = False,
@@ -99,6 +101,7 @@ class SpectraCNNEncoder(ScanEncoder):
             blocks_per_stage=blocks_per_stage,
             stem_stride=stem_stride,
             position_features=position_features,
+            components=components,
             **{f"channels[{stage}]": width for stage, width in enumerate(channels)},
         )
         if not channels:
@@ -120,14 +123,15 @@ class SpectraCNNEncoder(ScanEncoder):
                 sizes = before, width, kernel_size, stride
                 self.blocks.append(ResidualBlock(*sizes, dropout, activation_checkpointing))
                 before, positions = width, math.ceil(positions / stride)
-        self._add_readout(spec_emb, positions, before, 1, position_features, dropout)
+        readout = spec_emb, positions, before, 1, position_features, components
+        self._add_readout(*readout, dropout)
 
     def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L], and when asked for ``position_pooling`` [N, T]."""
         signal = self.stem(scans[:, None])
         for block in self.blocks:
             signal = block(signal)
-        vector, weights = self._read_out(signal.transpose(1, 2))
+        vector, weights = self._read_out(scans, signal.transpose(1, 2))
         return vector, {"position_pooling": weights.squeeze(1)} if return_attention else {}
 
 

@@ -1,12 +1,14 @@
 """From the scans of a sample to one vector a scan, and from those to one vector a sample."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import math
 import typing
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,20 @@ from models.attention import (
 )
 from models.checks import Outputs, check_heads, check_sizes, check_spec_len
 
+if TYPE_CHECKING:
+    from models.combination import TrainingSet
+
 # Widths of the front end's kernels, in patches: a narrow peak, its neighbours, the local baseline.
 PATCH_SCALES = (1, 2, 4)
 # The longest period of the sinusoidal scan positions (Vaswani et al. 2017, section 3.5).
 LONGEST_PERIOD = 10_000.0
+# Of the whole scan: principal components, at most one for as many training samples, and the
+# products of features.
+COMPONENTS, SAMPLES_PER_COMPONENT, PAIRS = 64, 4, 64
+# The noise on the components has a variance of 1 in training with so many samples or fewer.
+NOISY_SAMPLES = 400
+# A layer of all points learns as slowly as one of so many.
+SLOW_POINTS = 64
 
 Model = TypeVar("Model", bound=type[nn.Module])
 # Vectors, and the attention weights by name.
@@ -107,12 +119,84 @@ def mean_scan(spectra: Tensor, mask: Tensor) -> Tensor:
     return real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
+class WhitenedComponents(nn.Module):
+    """A scan's principal components of unit variance, [N, K], of the training set's mean scans.
+
+    A gradient step on correlated points mostly follows the few directions in which they vary most;
+    on whitened components it takes all directions alike. :meth:`fit` finds them before the
+    training, at most a quarter as many as there are samples; the others are zero. Until then they
+    are random directions.
+    """
+
+    rotation: Tensor
+    origin: Tensor
+    noise: Tensor
+
+    def __init__(self, spec_len: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("rotation", torch.randn(components, spec_len) / math.sqrt(spec_len))
+        self.register_buffer("origin", torch.zeros(components))
+        self.register_buffer("noise", torch.zeros(()))
+
+    @torch.no_grad()
+    def fit(self, training: TrainingSet) -> None:
+        """Find the components of the training set's mean scans."""
+        # Here, since scikit-learn takes a second to import.
+        from models.classical import whitening
+
+        most = min(len(self.rotation), max(1, len(training.spectra) // SAMPLES_PER_COMPONENT))
+        rotation, origin = whitening(training.spectra, most, training.seed)
+        self.rotation.zero_()[: len(rotation)] = torch.from_numpy(rotation)
+        self.origin.zero_()[: len(origin)] = torch.from_numpy(origin)
+        self.noise.fill_(min(1.0, math.sqrt(NOISY_SAMPLES / len(training.spectra))))
+
+    def forward(self, scans: Tensor) -> Tensor:
+        """Components [N, K] of scans [N, L]."""
+        # In half precision the sum over thousands of points is too coarse.
+        with torch.autocast(scans.device.type, enabled=False):
+            found = scans.float() @ self.rotation.T - self.origin
+            return found + self.noise * torch.randn_like(found) if self.training else found
+
+
+class WholeScan(nn.Module):
+    """Features of all points of a scan together, [N, ``features``], each point with own weights.
+
+    They are a hidden layer on the whitened components, products of pairs of its features, and a
+    hidden layer on the points.
+    """
+
+    def __init__(self, spec_len: int, width: int, components: int, dropout: float) -> None:
+        super().__init__()
+        self.components = WhitenedComponents(spec_len, components)
+        self.hidden = nn.Sequential(
+            nn.Linear(components, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)
+        )
+        self.pairs = nn.Linear(width, 2 * PAIRS)
+        self.points = nn.Linear(spec_len, math.ceil(width / 2))
+        # An adaptive step moves each weight alike, and so the sum of many points by far. A small
+        # factor on large weights keeps the values and slows the steps (Yang et al. 2022).
+        self.slow = min(1.0, SLOW_POINTS / spec_len)
+        with torch.no_grad():
+            self.points.weight.div_(self.slow)
+            self.points.bias.div_(self.slow)
+        self.dropout = nn.Dropout(dropout)
+        self.features = width + PAIRS + self.points.out_features
+
+    def forward(self, scans: Tensor) -> Tensor:
+        """The features of scans [N, L]."""
+        hidden = self.hidden(self.components(scans))
+        left, right = self.pairs(hidden).chunk(2, dim=-1)
+        points = functional.gelu(self.slow * self.points(scans))
+        return torch.cat([hidden, left * right, self.dropout(points)], dim=-1)
+
+
 class ScanEncoder(nn.Module):
-    """Base of encoders of scans: tokens along the axis, and from them one vector a scan.
+    """Base of encoders of scans: one vector of the tokens along the axis and of the whole scan.
 
     Attention pooling alone loses the position of a token on the axis, and peak positions are what a
-    spectrum is about. So each position also sends ``position_features`` numbers directly into the
-    vector, by a linear map of all of them.
+    spectrum is about. So each position also sends ``position_features`` numbers into the vector.
+    Weights that all positions share need long training to know single peaks: the features of
+    :class:`WholeScan` do not.
     """
 
     def __init__(self, spec_len: int, packed: bool) -> None:
@@ -121,22 +205,34 @@ class ScanEncoder(nn.Module):
         self.packed = packed
 
     def _add_readout(
-        self, spec_emb: int, tokens: int, width: int, heads: int, features: int, dropout: float
+        self,
+        spec_emb: int,
+        tokens: int,
+        width: int,
+        heads: int,
+        features: int,
+        components: int,
+        dropout: float,
     ) -> None:
         self.pooling = AttentionPooling(width, heads)
         self.position_readout = nn.Linear(width, features)
-        self.vector = nn.Sequential(
+        of_tokens = math.ceil(spec_emb / 4)
+        self.vector_of_tokens = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(width + tokens * features, spec_emb),
-            nn.LayerNorm(spec_emb),
+            nn.Linear(width + tokens * features, of_tokens),
+            nn.LayerNorm(of_tokens),
             nn.GELU(),
+            nn.Dropout(dropout),
         )
+        self.whole_scan = WholeScan(self.spec_len, spec_emb, components, dropout)
+        self.vector = nn.Linear(of_tokens + self.whole_scan.features, spec_emb)
 
-    def _read_out(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """One vector [N, E] of the tokens [N, T, W], and their pooling's weights [N, H, T]."""
+    def _read_out(self, scans: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """One vector [N, E] of scans [N, L] and their tokens [N, T, W]; the pooling's weights."""
         pooled, weights = self.pooling(tokens)
         readout = self.position_readout(tokens).flatten(1)
-        return self.vector(torch.cat([pooled, readout], dim=-1)), weights
+        of_tokens = self.vector_of_tokens(torch.cat([pooled, readout], dim=-1))
+        return self.vector(torch.cat([of_tokens, self.whole_scan(scans)], dim=-1)), weights
 
     def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Encode scans [N, L] that all are real: vectors [N, E] and the weights asked for."""
@@ -204,10 +300,11 @@ class MultiScalePatches(nn.Module):
 
 
 class SpectraTFTEncoder(ScanEncoder):
-    """One vector a scan: multi-scale patches, transformer, attention pooling, position readout.
+    """One vector a scan: multi-scale patches, transformer, readouts; features of the whole scan.
 
     A token has ``patch_size`` points and ``d_model`` features; T = ceil(L / patch_size).
-    ``patch_scales`` are the front end's kernel widths, in patches. With
+    ``patch_scales`` are the front end's kernel widths, in patches; ``components`` the principal
+    components that the whole scan is seen by. With
     ``activation_checkpointing`` only the inputs of the front end and of each block are kept for the
     backward pass, and the rest is computed again: less memory, more time.
     """
@@ -223,6 +320,7 @@ class SpectraTFTEncoder(ScanEncoder):
         num_heads: int = 4,
         position_features: int = 4,
         patch_scales: Sequence[int] = PATCH_SCALES,
+        components: int = COMPONENTS,
         dropout: float = 0.1,
         packed: bool = True,
         activation_checkpointing: bool = False,
@@ -234,6 +332,7 @@ class SpectraTFTEncoder(ScanEncoder):
             patch_size=patch_size,
             d_model=d_model,
             position_features=position_features,
+            components=components,
         )
         check_heads(d_model, num_heads)
         self.spec_emb = spec_emb
@@ -247,7 +346,8 @@ class SpectraTFTEncoder(ScanEncoder):
         block = partial(TransformerBlock, activation_checkpointing=activation_checkpointing)
         self.blocks = nn.ModuleList(block(d_model, num_heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(d_model)
-        self._add_readout(spec_emb, tokens, d_model, num_heads, position_features, dropout)
+        sizes = spec_emb, tokens, d_model, num_heads, position_features, components
+        self._add_readout(*sizes, dropout)
 
     def encode(self, scans: Tensor, return_attention: bool = False) -> Encoded:
         """Vectors [N, E] of scans [N, L]; when asked, the weights of pooling and layers."""
@@ -260,7 +360,7 @@ class SpectraTFTEncoder(ScanEncoder):
             tokens, weights = block(tokens, need_weights=return_attention)
             if weights is not None:
                 attention[f"patch_attention_{layer}"] = weights
-        vector, pooling_weights = self._read_out(self.norm(tokens).to(tokens.dtype))
+        vector, pooling_weights = self._read_out(scans, self.norm(tokens).to(tokens.dtype))
         if return_attention:
             attention["patch_pooling"] = pooling_weights
         return vector, attention

@@ -30,6 +30,7 @@ PRODUCT_TRIES = 5
 TOKEN, SCAN, COVARIATE, SAMPLE = "token", "scan", "covariate", "sample"
 APPLIED = (
     ("spectra_encoder.vector", SCAN),
+    ("spectra_encoder.whole_scan", SCAN),
     ("spectra_encoder", TOKEN),
     ("scan_pooling", SCAN),
     ("scan_tokens", SCAN),
@@ -42,7 +43,12 @@ APPLIED = (
     ("", SAMPLE),
 )
 # What reads the batch itself, to which no gradient flows.
-READS_THE_BATCH = ("spectra_encoder.patches.projections", "tabular_encoder.gate")
+READS_THE_BATCH = (
+    "spectra_encoder.patches.projections",
+    "spectra_encoder.whole_scan.hidden.0",
+    "spectra_encoder.whole_scan.points",
+    "tabular_encoder.gate",
+)
 
 
 def useful_flops(model: TFTMultimodal, samples: int, scans: int) -> int:
@@ -68,7 +74,10 @@ def useful_flops(model: TFTMultimodal, samples: int, scans: int) -> int:
         for name, layer, times in _layers(model, samples, scans)
     ]
     forward = sum(flops for _, flops in linear) + _products(model, samples, scans)
-    return 3 * forward - sum(flops for name, flops in linear if name.startswith(READS_THE_BATCH))
+    # The components are not trained: forward only.
+    components = 2 * scans * model.spectra_encoder.whole_scan.components.rotation.numel()
+    to_the_batch = sum(flops for name, flops in linear if name.startswith(READS_THE_BATCH))
+    return 3 * forward + components - to_the_batch
 
 
 def _layers(model: TFTMultimodal, samples: int, scans: int) -> Iterator[tuple[str, nn.Linear, int]]:

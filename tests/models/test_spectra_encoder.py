@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import TrainingSet, fit_before_training, is_fitted_before
+from models.baseline_models import SpectraOnly
 from models.spectra_encoder import (
+    PAIRS,
     MultiScalePatches,
+    ScanEncoder,
     ScanPooling,
     SpectraTFTEncoder,
+    WhitenedComponents,
+    WholeScan,
     encode_real_scans,
 )
-from tests.models.small_batch import SMALL, SPEC_LEN, SmallBatch
+from tests.models.small_batch import SMALL, SPEC_LEN, SmallBatch, small_model
 
 PEAK_PLACES = (20, 200)
 PEAK_AXIS = 256
@@ -56,11 +63,18 @@ def test_where_a_peak_stands_is_learnt() -> None:
     assert auroc(logits[:, 1] - logits[:, 0], truth) > 0.95
 
 
+def silence_whole_scan(encoder: ScanEncoder) -> None:
+    """Leave the tokens alone in the vector."""
+    with torch.no_grad():
+        encoder.vector.weight[:, -encoder.whole_scan.features :] = 0
+
+
 def test_each_position_has_a_way_of_its_own_into_the_vector() -> None:
     """With pooling, learned positions and transformer silenced, a moved peak still shows."""
     torch.manual_seed(0)
     encoder = SpectraTFTEncoder(PEAK_AXIS, 16, patch_size=16, d_model=16, num_layers=0).eval()
     nn.init.zeros_(encoder.positions)
+    silence_whole_scan(encoder)
     scan = torch.zeros(1, 1, PEAK_AXIS)
     scan[..., 100] = 1.0
     mask = torch.ones(1, 1, dtype=torch.bool)
@@ -208,3 +222,127 @@ def test_only_real_scans_are_encoded():
     mask = torch.tensor([[True, False], [True, True]])
     vectors, _ = encode_real_scans(lambda scans: (scans + 1, {}), torch.zeros(2, 2, 1), mask)
     assert vectors.squeeze(-1).tolist() == [[1.0, 0.0], [1.0, 1.0]]
+
+
+def training_set(spectra: Tensor, targets: Tensor | None = None) -> TrainingSet:
+    """Mean scans [N, L] with labels, each sample a group."""
+    labels = torch.arange(len(spectra)) % 2 if targets is None else targets
+    nothing = np.empty((len(spectra), 0), dtype=np.float32)
+    places = np.arange(len(spectra))
+    return TrainingSet(spectra.numpy(), nothing, labels.numpy(), places, "binary", 0)
+
+
+def test_components_of_the_training_scans_are_white() -> None:
+    torch.manual_seed(0)
+    # Points that go together, on very different scales and away from zero.
+    spectra = torch.randn(200, 6) * torch.tensor([50.0, 10, 5, 1, 0.5, 0.1])
+    spectra = spectra @ torch.randn(6, 40) + 7
+    part = WhitenedComponents(40, 5).eval()
+    part.fit(training_set(spectra))
+    found = part(spectra)
+    torch.testing.assert_close(found.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.T.cov(), torch.eye(5), atol=1e-3, rtol=0)
+
+
+def test_few_samples_have_few_components() -> None:
+    part = WhitenedComponents(40, 10).eval()
+    part.fit(training_set(torch.randn(24, 40)))
+    found = part(torch.randn(3, 40))
+    assert found[:, :6].ne(0).all()
+    assert found[:, 6:].eq(0).all()
+
+
+def test_components_that_are_not_fitted_are_directions_all_the_same() -> None:
+    torch.manual_seed(0)
+    part = WhitenedComponents(300, 10)
+    found = part(torch.randn(1000, 300))
+    torch.testing.assert_close(found.std(0), torch.ones(10), atol=0.25, rtol=0)
+
+
+@pytest.mark.parametrize(("samples", "noise"), [(100, 1.0), (1600, 0.5)])
+def test_training_adds_noise_that_more_samples_need_less(samples: int, noise: float) -> None:
+    torch.manual_seed(0)
+    part = WhitenedComponents(20, 4)
+    scans = torch.randn(5, 20).expand(2000, 5, 20).flatten(0, 1)
+    assert torch.equal(part(scans), part(scans))  # none before it is fitted
+    part.fit(training_set(torch.randn(samples, 20)))
+    clean = part.eval()(scans)
+    assert torch.equal(clean, part(scans))
+    added = part.train()(scans) - clean
+    torch.testing.assert_close(added.std(), torch.tensor(noise), atol=0.02, rtol=0)
+
+
+def test_components_are_summed_in_full_precision() -> None:
+    part = WhitenedComponents(500, 4)
+    scans = torch.randn(3, 500)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = part(scans)
+    assert torch.equal(found, part(scans))
+
+
+@pytest.mark.parametrize("spec_len", [50, 5000])
+def test_a_step_moves_the_layer_of_all_points_alike_at_any_length(spec_len: int) -> None:
+    torch.manual_seed(0)
+    part = WholeScan(spec_len, width=32, components=4, dropout=0.0)
+    scans = torch.randn(16, spec_len)
+
+    def values() -> Tensor:
+        return part.slow * part.points(scans)
+
+    before = values()
+    assert 0.4 < before.std() < 0.8  # as of a plain layer: 1 / sqrt(3)
+    optimizer = torch.optim.Adam(part.points.parameters(), lr=1e-3)
+    values().square().sum().backward()
+    optimizer.step()
+    # Steps of a plain layer of 5,000 points move its values by more than 1.
+    assert (values() - before).abs().mean() < 0.1
+
+
+def test_features_of_the_components_are_multiplied_in_pairs() -> None:
+    part = WholeScan(50, width=8, components=4, dropout=0.0)
+    found = part(torch.randn(3, 50))
+    hidden, products, points = found.split([8, PAIRS, 4], dim=-1)
+    left, right = part.pairs(hidden).chunk(2, dim=-1)
+    torch.testing.assert_close(products, left * right)
+    assert points.shape == (3, 4)
+    assert part.features == found.shape[1]
+
+
+@pytest.mark.parametrize("name", ["tft", "attention", "late_fusion", "spectra_only", "spectra_cnn"])
+def test_every_encoder_of_scans_is_fitted_to_the_training_set(name: str) -> None:
+    model = small_model(name)
+    assert is_fitted_before(model)
+    fit_before_training(model, training_set(torch.randn(80, SPEC_LEN)))
+    parts = [part for part in model.modules() if isinstance(part, WhitenedComponents)]
+    assert [part.noise.item() for part in parts] == [1.0]
+    assert parts[0].rotation[20:].eq(0).all()
+
+
+@pytest.mark.slow
+def test_pairs_of_peaks_are_learnt_that_no_linear_model_sees() -> None:
+    """Either peak alone is distributed alike in both classes; their product knows the label."""
+    torch.manual_seed(0)
+
+    def draw(samples: int) -> tuple[Tensor, Tensor]:
+        heights = torch.randn(samples, 8)
+        scans = 0.3 * torch.randn(samples, 128)
+        for peak in range(8):
+            scans[:, 16 * peak + 4 : 16 * peak + 9] += heights[:, peak, None]
+        return scans[:, None], (heights[:, 1] * heights[:, 5] > 0).long()
+
+    scans, target = draw(800)
+    model = SpectraOnly(128, spec_emb=32, patch_size=16, d_model=16, num_layers=1)
+    fit_before_training(model, training_set(scans[:, 0], target))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(25):
+        for rows in torch.randperm(800).split(64):
+            optimizer.zero_grad()
+            mask = torch.ones(len(rows), 1, dtype=torch.bool)
+            functional.cross_entropy(model(scans[rows], mask)["logits"], target[rows]).backward()
+            optimizer.step()
+    model.eval()
+    unseen, truth = draw(500)
+    with torch.no_grad():
+        logits = model(unseen, torch.ones(500, 1, dtype=torch.bool))["logits"]
+    found = auroc(logits[:, 1] - logits[:, 0], truth)
+    assert found > 0.85, found
