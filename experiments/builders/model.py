@@ -73,18 +73,18 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
             whole[rows] = offset
             whole[others] = model.predict(train.mean_scans(others), train.tabular[others])
             offset = whole
-        return offset, dict(model.named_buffers())
+        return offset, model.state_dict()
 
     train.offset, fitted = broadcast_from_main(fit)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(fitted[name])
+    # Not by copying: trees have the sizes that they were fitted with on the main process.
+    model.load_state_dict(fitted)
 
 
 def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) -> nn.Module:
     """The configured model; ``sizes`` are offered to constructors that have these parameters."""
     if isinstance(settings.members, list):
         return _build_ensemble(settings, settings.members, sizes, task)
-    model = _build_members(settings, settings.members, "model", sizes)
+    model = _build_members(settings, settings.members, "model", sizes, task)
     if not settings.linear_path:
         return model
     # The linear model sees what the network sees.
@@ -98,10 +98,10 @@ def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) ->
 
 
 def _build_members(
-    settings: ComponentConfig, count: int, key: str, sizes: Mapping[str, int]
+    settings: ComponentConfig, count: int, key: str, sizes: Mapping[str, int], task: str
 ) -> nn.Module:
     """A model, or several of it."""
-    model_class = find_named(settings.name, MODELS, f"{key}.name")
+    model_class = _find_model(settings.name, f"{key}.name", task)
     networks = [
         construct(model_class, settings.params, f"{key}.params", sizes) for _ in range(count)
     ]
@@ -111,18 +111,24 @@ def _build_members(
 def _build_ensemble(
     settings: ModelConfig, members: Sequence[MemberConfig], sizes: Mapping[str, int], task: str
 ) -> nn.Module:
-    networks, classical = {}, {}
+    networks: dict[str, nn.Module] = {}
+    classical: dict[str, nn.Module] = {}
     for number, member in enumerate(members):
         key, name = f"model.members.{number}", member.name.rpartition(".")[2]
         while name in (*networks, *classical):  # a second one of a name
             name = f"{name}_{number + 1}"
         if member.name not in classical_names(task):
-            networks[name] = _build_members(member, member.members, key, sizes)
+            networks[name] = _build_members(member, member.members, key, sizes, task)
             continue
         if member.params or member.members > 1:
             raise UsageError(f"{key}: '{member.name}' has neither params nor several members")
         features = sizes[SPECTRA if member.name.startswith("spectra") else COVARIATES]
         classical[name] = ClassicalMember(member.name, features, sizes["num_classes"], task)
+    if not networks:
+        raise UsageError(
+            "model.members: classical models are not trained; name a network too (choices: "
+            f"{', '.join(MODELS)}), or compare them as baselines"
+        )
     own = {"networks": networks, "classical": classical}
     ensemble: nn.Module = construct(Ensemble, settings.params, "model.params", own)
     return ensemble
@@ -215,8 +221,15 @@ def _needs(name: str, key: str, modality: str, task: str) -> bool:
     """Whether a model needs a modality; one with a default size can do without."""
     if name in classical_names(task):
         return name.startswith("spectra") == (modality == SPECTRA)
-    parameter = inspect.signature(find_named(name, MODELS, key)).parameters.get(modality)
+    parameter = inspect.signature(_find_model(name, key, task)).parameters.get(modality)
     return parameter is not None and parameter.default is parameter.empty
+
+
+def _find_model(name: str, key: str, task: str) -> Any:
+    """A network's class; the nearest name of an ensemble's member may be of a classical model."""
+    of_member = key.startswith("model.members.")
+    further = dict.fromkeys(classical_names(task)) if of_member else {}
+    return find_named(name, {**MODELS, **further}, key)
 
 
 def _without(modality: str) -> str:

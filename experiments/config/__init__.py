@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         Change,
         changes_between,
         describe_changes,
+        keep_automatic,
         refuse_changes,
         refuse_without_effect,
         training_settings,
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
         metric_name,
         parameter_types,
     )
-    from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
+    from experiments.config.data import (
+        AUTOMATIC,
+        IN_FOLDS,
+        SHARED_ROWS,
+        BatchingConfig,
+        DataConfig,
+    )
     from experiments.config.families import FAMILIES, choose_families
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import (

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 
 from datasets.errors import UsageError
 from experiments.config.components import Section
-from experiments.config.schema import Config
+from experiments.config.data import AUTOMATIC
+from experiments.config.schema import Config, ModelConfig
 from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
@@ -98,6 +99,17 @@ def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[C
     return found
 
 
+def keep_automatic(config: Config, before: Mapping[str, Any]) -> None:
+    """Replace ``auto`` by what was chosen for a run, whose plain settings are ``before``."""
+    data = config.data
+    if AUTOMATIC in data.transforms:
+        data.transforms = data.model_copy(
+            update={"transforms": before["data"]["transforms"]}
+        ).transforms
+    if config.model.name == AUTOMATIC:
+        config.model = ModelConfig.model_validate(before["model"])
+
+
 def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:
     """Refuse what cannot be honoured; ``bucketed``: batches are by padded numbers of scans."""
     refused = []
@@ -132,6 +144,7 @@ def describe_changes(changes: Iterable[Change]) -> str:
 def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
     """One line on settings of the file ``source`` (``config``) that the continued run's replace."""
     keys = list(_nested_keys(written))
+    keep_automatic(config, own.resolved())
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:

@@ -217,5 +217,7 @@ def refit_recommended(found: OutOfFold, folder: Path) -> str:
     if LATE_FUSION in names:
         fitted = replace(fitted, fused=singles)
     write_whole(pack_preprocessing(data), folder, RunFile.PREPROCESSING)
-    write_whole(write_yaml(plan.base.plain()).encode(), folder, RunFile.CONFIG)
+    settings = plan.base.plain()
+    settings["data"]["transforms"] = config.plain()["data"]["transforms"]
+    write_whole(write_yaml(settings).encode(), folder, RunFile.CONFIG)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
