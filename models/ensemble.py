@@ -23,9 +23,9 @@ SMALLEST = 1e-6
 class Ensemble(Weighted):
     """Networks that are trained side by side, each with the loss for itself, and classical models.
 
-    At least one network is needed; the classical models are fitted before the training. The logits are the mean of all members',
-    or with ``stacked`` a sum whose weights from 0 a validation set chooses, drawn towards the mean.
-    Of a regression the members' values take the place of logits.
+    At least one network is needed; the classical models are fitted before the training. The logits
+    are the mean of all members', or with ``stacked`` a sum whose weights from 0 a validation set
+    chooses, drawn towards the mean. Of a regression the members' values take the place of logits.
 
     Attributions by gradients are those of the networks and linear models: trees have no gradient.
     """
@@ -45,6 +45,13 @@ class Ensemble(Weighted):
         self.member_names = [*networks, *classical]
         count = len(self.member_names)
         self.register_buffer("member_weights", torch.full((count,), 1 / count))
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """Members of trees that have a weight."""
+        weights = dict(zip(self.member_names, self.member_weights.tolist(), strict=True))
+        found = {name for name, each in self.classical.items() if isinstance(each.models[0], Trees)}
+        return [name for name, weight in weights.items() if name in found and weight]
 
     def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
         """Weigh the members by logits [N, M, C] of samples that none was trained on."""
