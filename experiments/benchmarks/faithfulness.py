@@ -20,10 +20,9 @@ from datasets.simulation import SimulatedCohort, read_truth
 from engine.eval_mode import eval_mode
 from engine.explain import WIDTH, Explained, Window, explain, top_windows, window_edges
 from experiments.benchmarks.peak_memory import PeakMemory
-from experiments.builders import Data, build_data
-from experiments.config import Config, construct, find_named, load_config
+from experiments.builders import Data, build_data, build_network
+from experiments.config import Config, load_config
 from experiments.run_files import RunFile
-from models import MODELS
 
 # Windows that are looked at for planted peaks, and windows whose loss should be felt.
 TOP, REPLACED = 10, 6
@@ -98,7 +97,8 @@ def read_subject(run_dir: Path) -> AuditContext:
         run_dir: Its folder.
     """
     config = load_config(str(run_dir / RunFile.CONFIG))
-    data = build_data(config, run_dir / "splits.csv")
+    fitted_on = ("train", "val") if config.trainer.refit else ("train",)
+    data = build_data(config, run_dir / RunFile.SPLITS, fitted_on)
     model, untrained = (_build_model(config, data) for _ in range(2))
     model.load_state_dict(load_file(run_dir / RunFile.WEIGHTS))
     return AuditContext(
@@ -112,16 +112,14 @@ def _build_model(config: Config, data: Data) -> nn.Module:
         "spec_len": data.datasets["test"].spec_len,
         "num_classes": data.num_classes,
     }
-    model_class = find_named(config.model.name, MODELS, "model.name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model: nn.Module = construct(model_class, config.model.params, "model.params", offered)
-    return model.eval()
+        return build_network(config.model, offered, data.cohort.task).eval()
 
 
 def mean_input(data: Data) -> tuple[Tensor, Tensor]:
     """The mean of the training scans, without augmentation, [L], and of the covariates, [D]."""
-    train = np.flatnonzero(data.split == "train")
+    train = np.flatnonzero(data.trained)
     rows = np.sort(np.concatenate([data.cohort.scan_rows[i] for i in train]))
     total = sum(
         data.transforms(chunk).sum(axis=0, dtype=np.float64)
@@ -152,7 +150,7 @@ def measure(subject: AuditContext) -> Figures:
 
 
 def _measure(subject: AuditContext) -> Figures:
-    loaders, axis = subject.data.loaders, np.asarray(subject.data.cohort.axis)
+    loaders, axis = subject.data.loaders, np.asarray(subject.data.axis)
     test = list(loaders["test"])
     count = sum(len(batch.sample_id) for batch in test)
     began = time.perf_counter()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         build_evaluator,
         build_loss,
         build_model_and_loss,
+        build_network,
     )
     from experiments.builders.split import make_folds, split_cohort, split_fold
 else:
