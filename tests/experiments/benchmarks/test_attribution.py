@@ -105,10 +105,10 @@ def test_a_run_that_a_signal_stopped_ends_the_script_with_its_code(monkeypatch):
 )
 def test_ensembles_and_linear_paths_are_measured(tmp_path, own):
     quick = ["--trainer.max_epochs", "1", "--trainer.device", "cpu", "--baselines.enabled", "false"]
-    quick += ["--data.simulated.n_samples", "60", "--data.cache_dir", str(tmp_path / "cache")]
+    quick += ["--data.simulated.n_samples", "300", "--data.cache_dir", str(tmp_path / "cache")]
     out = tmp_path / "table.json"
     code = main(["--seeds", "0", "--runs", str(tmp_path / "runs"), "--out", str(out), *own, *quick])
-    assert code in (0, 1)  # so few samples may fall short
+    assert code in (0, 1)  # one epoch may fall short
     (row,) = json.loads(out.read_text())
     assert row["auroc"] > 0.5
     assert row["found"] > 0
