@@ -50,8 +50,12 @@ class Ensemble(Weighted):
     def without_gradient(self) -> list[str]:
         """Members of trees that have a weight."""
         weights = dict(zip(self.member_names, self.member_weights.tolist(), strict=True))
-        found = {name for name, each in self.classical.items() if isinstance(each.models[0], Trees)}
-        return [name for name, weight in weights.items() if name in found and weight]
+        of_trees = [
+            name
+            for name, own in self.classical.items()
+            if any(isinstance(part, Trees) for part in own.modules())
+        ]
+        return [name for name, weight in weights.items() if name in of_trees and weight]
 
     def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
         """Weigh the members by logits [N, M, C] of samples that none was trained on."""
@@ -93,9 +97,9 @@ def _side_by_side(each: Sequence[Mapping[str, Any]]) -> Outputs:
     for outputs in each:
         attention = {**outputs.get("attention_weights", {}), **attention}
     for name in JOINED:
-        vectors = [outputs.get(name) for outputs in each]
+        vectors = [outputs[name] for outputs in each if outputs.get(name) is not None]
         # A gate is compared with the spectra's vectors, of which there would be more.
-        if all(vector is not None for vector in vectors):
+        if len(vectors) == len(each):
             found[name] = torch.cat(vectors, dim=-1)
     return {**found, "attention_weights": attention} if attention else found
 
@@ -122,8 +126,9 @@ class ClassicalMember(nn.Module):
 
         x = training.spectra if self.of_spectra else training.covariates
         fitted = ClassicalModel(self.name, training.task, training.seed)
-        fitted.fit(x, training.targets, training.groups)
+        fitted.fit(x, training.targets, training.groups.tolist())
         for model, estimator in zip(self.models, fitted.estimators, strict=True):
+            assert isinstance(model, LinearModel | Trees)
             model.take(estimator)
 
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor) -> Tensor:
@@ -191,6 +196,7 @@ class Trees(nn.Module):
     right: Tensor
     value: Tensor
     depth: Tensor
+    logarithm: Tensor
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()

@@ -148,18 +148,18 @@ def _names(figures: Sequence[Mapping[str, Interval]], method: str) -> list[str]:
     return list(dict.fromkeys(n for own in figures for n, f in own.items() if f.method == method))
 
 
-def about_members(weights: Mapping[str, float]) -> str:
+def about_members(weights: Mapping[str, float]) -> Message:
     """One line on what the logits of a model's members are multiplied by; empty without members."""
     if not weights:
-        return ""
+        return Message("")
     each = [Message("{} {}", Message(name), figure_text(w)) for name, w in weights.items()]
     return Message("members, weighed on the validation set: {}", each)
 
 
-def about_trees(findings: TestAnalysis) -> str:
+def about_trees(findings: TestAnalysis) -> Message:
     """One line on members that the attributions leave out; empty where there are none."""
     if not findings.explained or not findings.without_gradient:
-        return ""
+        return Message("")
     return Message(
         "attributions leave out {}: trees have no gradient", list(findings.without_gradient)
     )

@@ -48,7 +48,7 @@ from engine.distributed import main_process_first, rank, world_size
 from experiments.builders.automatic import choose_automatically
 from experiments.builders.budget import derive_batch_size
 from experiments.builders.split import split_cohort, tested_fold
-from experiments.config import AUTOMATIC, ComponentConfig, find_named
+from experiments.config import AUTOMATIC, ComponentConfig, find_named, is_automatic
 from experiments.run_files import check_same_data, data_version
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def build_data(
         cohort = read_cohort(settings)
         files = cohort.fingerprint(digest_memory(settings))
     told: list[str] = []
-    if AUTOMATIC in (config.model.name, *settings.transforms):
+    if is_automatic(config):
         split = split_cohort(cohort, settings, splits_file or settings.split.file)
         train = np.isin(split, fitted_on)
         told = choose_automatically(config, cohort, train)

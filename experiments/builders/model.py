@@ -218,11 +218,11 @@ def check_modalities(name: str, key: str, data: Data) -> None:
 
 
 def _needs(name: str, key: str, modality: str, task: str) -> bool:
-    """Whether a model needs a modality; one with a default size can do without."""
+    """Whether a model needs a modality; one whose size is 0 by default can do without."""
     if name in classical_names(task):
         return name.startswith("spectra") == (modality == SPECTRA)
     parameter = inspect.signature(_find_model(name, key, task)).parameters.get(modality)
-    return parameter is not None and parameter.default is parameter.empty
+    return parameter is not None and parameter.default != 0
 
 
 def _find_model(name: str, key: str, task: str) -> Any:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.config.automatic import AUTOMATIC, is_automatic, keep_automatic
     from experiments.config.changed_settings import (
         ATTACH,
         Change,
         changes_between,
         describe_changes,
-        keep_automatic,
         refuse_changes,
         refuse_without_effect,
         training_settings,
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
         metric_name,
         parameter_types,
     )
-    from experiments.config.data import (
-        AUTOMATIC,
-        IN_FOLDS,
-        SHARED_ROWS,
-        BatchingConfig,
-        DataConfig,
-    )
+    from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.families import FAMILIES, choose_families
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import (

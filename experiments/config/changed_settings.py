@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from datasets.errors import UsageError
+from experiments.config.automatic import keep_automatic
 from experiments.config.components import Section
-from experiments.config.data import AUTOMATIC
-from experiments.config.schema import Config, ModelConfig
+from experiments.config.schema import Config
 from experiments.config.yaml_text import read_yaml
 
 # They say which run is continued. The run keeps its own.
@@ -97,17 +97,6 @@ def changes_between(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[C
         if differs:
             found.append(Change(key, old, new))
     return found
-
-
-def keep_automatic(config: Config, before: Mapping[str, Any]) -> None:
-    """Replace ``auto`` by what was chosen for a run, whose plain settings are ``before``."""
-    data = config.data
-    if AUTOMATIC in data.transforms:
-        data.transforms = data.model_copy(
-            update={"transforms": before["data"]["transforms"]}
-        ).transforms
-    if config.model.name == AUTOMATIC:
-        config.model = ModelConfig.model_validate(before["model"])
 
 
 def refuse_changes(changes: Iterable[Change], run_dir: Path, bucketed: bool = False) -> None:

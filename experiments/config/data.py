@@ -16,6 +16,7 @@ from datasets.simulation import (
     Technique,
 )
 from engine.metrics import CLASSES, TASKS
+from experiments.config.automatic import AUTOMATIC
 from experiments.config.components import (
     ComponentConfig,
     Count,
@@ -180,8 +181,6 @@ class BatchingConfig(Section):
         return budget
 
 
-# In place of transforms, and of a model's name: they are chosen within the training set.
-AUTOMATIC = "auto"
 Steps = Annotated[list[Text | ComponentConfig], BeforeValidator(several)]
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.automatic import AUTOMATIC
 from experiments.config.components import (
     ComponentConfig,
     Count,
@@ -36,7 +37,7 @@ from experiments.config.components import (
     several,
     split_entry,
 )
-from experiments.config.data import AUTOMATIC, SHARED_ROWS, SHARED_SCANS, DataConfig
+from experiments.config.data import SHARED_ROWS, SHARED_SCANS, DataConfig
 from experiments.config.report import (
     AuditConfig,
     BaselinesConfig,

@@ -22,11 +22,11 @@ from experiments.builders import (
     split_fold,
 )
 from experiments.config import (
-    AUTOMATIC,
     FAMILIES,
     IN_FOLDS,
     Config,
     choose_families,
+    is_automatic,
     keep_automatic,
     load_config,
     write_yaml,
@@ -135,7 +135,7 @@ def make_plan(
             title = f"{f'r{repeat}-' if repeat else ''}fold{number}"
             title += "" if by_number else f"-{_as_file_name(name)}"
             of_fold = load_config(source, own)
-            if AUTOMATIC in (of_fold.model.name, *of_fold.data.transforms):
+            if is_automatic(of_fold):
                 for line in choose_automatically(of_fold, cohort, split == "train"):
                     print(f"{title} {line}", flush=True)
             version = data_version(of_fold.data, cohort, files).with_split(cohort.sample_ids, split)

@@ -193,10 +193,10 @@ class Experiment:
     @property
     def member_weights(self) -> dict[str, float]:
         """The weight of each member of the model, if it has members, after :meth:`validate`."""
-        if self._member_weights is None:
+        model = self.trainer.model
+        if self._member_weights is None or not isinstance(model, Weighted):
             return {}
-        names = self.trainer.model.member_names
-        return dict(zip(names, self._member_weights.tolist(), strict=True))
+        return dict(zip(model.member_names, self._member_weights.tolist(), strict=True))
 
     @property
     def exit_code(self) -> int | None:

@@ -95,7 +95,7 @@ def test_covariates_alone_are_resumed_and_audited(covariates_alone, make_config,
     assert "covariates alone, no spectra" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["spectra_only", "spectra_cnn", "mean_linear"])
+@pytest.mark.parametrize("model", ["pca_mlp", "spectra_only", "spectra_cnn", "mean_linear"])
 def test_spectra_alone_are_trained_tested_and_reported(spectra_alone, make_config, model):
     params = {} if model != "spectra_only" else {"patch_size": 16, "d_model": 16, "num_layers": 1}
     quick = {"trainer.max_epochs": 1, "audit.enabled": False, "report.attribution": {"steps": 8}}
@@ -126,15 +126,16 @@ def test_a_model_of_spectra_is_refused_where_there_are_none(
 
 
 @pytest.mark.parametrize(
-    "model", [m for m in MODELS if m not in ("spectra_only", "spectra_cnn", "mean_linear")]
+    "model",
+    [m for m in MODELS if m not in ("pca_mlp", "spectra_only", "spectra_cnn", "mean_linear")],
 )
 def test_a_model_of_covariates_is_refused_where_none_is_named(
     spectra_alone, make_config, tmp_path, capsys, model
 ):
     assert refusal(make_config, tmp_path, capsys, model) == (
         f"error: model.name: '{model}' takes covariates, and none is named for the cohort small; "
-        "name some by data.numeric and data.categorical, or choose spectra_only, spectra_cnn or "
-        "mean_linear"
+        "name some by data.numeric and data.categorical, or choose pca_mlp, spectra_only, "
+        "spectra_cnn or mean_linear"
     )
 
 

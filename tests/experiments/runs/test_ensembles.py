@@ -153,7 +153,8 @@ def test_a_refit_keeps_the_weights_that_the_validation_set_chose(cohort_dir, tmp
     experiment = Experiment(config)
     experiment.run()
     chosen = list(experiment.member_weights.values())
-    assert experiment.trainer.model.member_weights.tolist() == pytest.approx(chosen)
+    weights = experiment.trainer.model.state_dict()["member_weights"]
+    assert weights.tolist() == pytest.approx(chosen)
     logits, members = logits_of(experiment)
     by_hand = (torch.tensor(chosen)[:, None] * members).sum(dim=1)
     assert torch.allclose(logits, by_hand, atol=1e-5)
