@@ -218,10 +218,13 @@ class Mixup:
         share = np.float32(max(drawn, 1 - drawn))
         rest = np.float32(1) - share
         partners = rng.integers(len(other.spectra), size=len(sample.spectra))
-        return sample._replace(
+        mixed = sample._replace(
             spectra=share * sample.spectra + rest * other.spectra[partners],
             tabular=share * sample.tabular + rest * other.tabular,
         )
+        if sample.offset is None or other.offset is None:
+            return mixed
+        return mixed._replace(offset=share * sample.offset + rest * other.offset)
 
 
 AUGMENTATIONS = {

@@ -29,6 +29,10 @@ class Sample(NamedTuple):
     offset: np.ndarray | None = None
 
 
+def _have_offsets(samples: Sequence[Sample]) -> bool:
+    return bool(samples) and samples[0].offset is not None
+
+
 class LazyBatch(Sequence[Sample]):
     """The samples of a batch, whose scans are read together when first needed.
 
@@ -69,7 +73,7 @@ class LazyBatch(Sequence[Sample]):
             np.array([sample.tabular for sample in samples], dtype=np.float32),
             target.astype(np.float32 if target.dtype.kind == "f" else np.int64),
             [sample.sample_id for sample in samples],
-            None if samples[0].offset is None else np.array([s.offset for s in samples]),
+            np.array([each.offset for each in samples]) if _have_offsets(samples) else None,
         )
 
     def scans(self, most: int | None = None) -> np.ndarray:

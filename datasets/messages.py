@@ -32,7 +32,8 @@ class Message(str):
         if not self.phrase.startswith("{}"):
             return Message(_with_capital(self.phrase), *self.values)
         first, *others = self.values
-        return Message(self.phrase, _with_capital(first), *others)
+        capital = first.capitalized if isinstance(first, Message) else _with_capital(first)
+        return Message(self.phrase, capital, *others)
 
 
 def sentences(*parts: str) -> Message:

@@ -20,6 +20,7 @@ any key of the configuration can be set as for run.py:
   cross_validate.py hcc --data.root DIR --data.split.kind leave_one_group_out --models all --jobs 2
   cross_validate.py my_cohort.yaml --data.split '{kind: leave_one_batch_out, batch: site}'
   cross_validate.py tft_baseline --folds 5 --grid optimizer.lr=1e-4,1e-3 --seeds 3
+  cross_validate.py tft_baseline --folds 5 --permutations 99 --of baselines tft --jobs 4
 
 The same command line continues what was cut off, and passes over what is finished.
 """
@@ -31,7 +32,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         prog="cross_validate.py",
         usage="cross_validate.py NAME|FILE [--folds K] [--models FAMILY ...] [--seeds K] "
         "[--jobs J]\n       [--grid KEY=VALUE,VALUE] [--repeats R] [--permutations N] "
-        "[--learning-curve]\n       [--accept FINDING] [--section.key VALUE ...]",
+        "[--learning-curve]\n       [--of FAMILY ...] [--accept FINDING] [--section.key VALUE ...]",
         description="Train networks and baselines on the same folds, and compare them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -56,7 +57,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         ("seeds", 1, "of each network, whose predictions are averaged"),
         ("repeats", 1, "how often a k-fold is drawn"),
         ("jobs", 1, "processes side by side; with GPUs as many as there are are useful"),
-        ("permutations", 0, "of the targets, to test the best baseline"),
+        ("permutations", 0, "of the targets, to test the best baseline, or what --of names"),
     ):
         parser.add_argument(
             f"--{name}", type=partial(_at_least, default), default=default, metavar="N", help=about
@@ -71,7 +72,14 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_argument(
         "--learning-curve",
         action="store_true",
-        help="fit baselines to shares of the training sets, too",
+        help="fit baselines, or what --of names, to shares of the training sets, too",
+    )
+    parser.add_argument(
+        "--of",
+        nargs="+",
+        default=["baselines"],
+        metavar="FAMILY",
+        help="what these two are of: networks, each trained anew for them, or baselines",
     )
     parser.add_accept("train although the audit refuses the cohort for this")
     known, rest = parser.split_words(arguments, Config.model_fields)
@@ -95,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         from experiments.folds import cross_validate
 
-        names = ("repeats", "models", "seeds", "grid", "jobs", "permutations", "learning_curve")
+        checks = ("permutations", "learning_curve", "of")
+        names = ("repeats", "models", "seeds", "grid", "jobs", *checks)
         return cross_validate(
             options.experiment,
             overrides,

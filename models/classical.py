@@ -24,6 +24,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 Split = tuple[np.ndarray, np.ndarray]
+# The name of each sample's group.
+Groups = Sequence[str] | np.ndarray
 
 # A point that hardly varies (an empty bin) must not be blown up: its deviation is at least this
 # share of the median deviation, and standardised values end at CLIP.
@@ -33,6 +35,9 @@ MOST_COMPONENTS, WHITENED_COMPONENTS = 1000, 40
 INNER_FOLDS = 5
 # Probabilities of 0 and 1 have no logarithm.
 SMALLEST = 1e-12
+# Components of less than this share of the largest variance are rounding errors. Whitened, they
+# would be as large as the others, and in float32 a million times larger.
+LEAST_VARIANCE = 1e-8
 
 
 class FlooredScaler(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -76,9 +81,9 @@ def scaled_rotation(pca: PCA) -> np.ndarray:
     """What centred columns are multiplied by, [components, F]."""
     rotation: np.ndarray = pca.components_
     if pca.whiten:
-        # As PCA itself bounds it.
-        scale = np.maximum(np.sqrt(pca.explained_variance_), np.finfo(np.float64).eps)
-        rotation = rotation / scale[:, None]
+        variance = pca.explained_variance_
+        real = variance > LEAST_VARIANCE * variance.max()
+        rotation = rotation / np.sqrt(np.where(real, variance, np.inf))[:, None]
     return rotation
 
 
@@ -186,17 +191,21 @@ class LinearForm(NamedTuple):
 
 
 def fit_model(
-    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+    name: str, task: str, seed: int, x: np.ndarray, y: np.ndarray, groups: Groups
 ) -> ClassicalModel:
     """A fitted :class:`ClassicalModel`; a function, so that another process can call it."""
     return ClassicalModel(name, task, seed).fit(x, y, groups)
 
 
-def base_logits(y: np.ndarray, task: str) -> np.ndarray:
-    """Logits of the frequencies of classes [N], or mean values of [N, T]; [C]."""
+def base_logits(y: np.ndarray, task: str, num_classes: int = 0) -> np.ndarray:
+    """Logits of the frequencies of classes [N], or mean values of [N, T]; [C].
+
+    ``num_classes`` counts those that no sample has, too. Half a sample more of each class keeps
+    the logits finite (Jeffreys' prior).
+    """
     if task == "regression":
         return y.mean(axis=0, dtype=np.float64)
-    logs = np.log(np.bincount(y) / len(y) + SMALLEST)
+    logs: np.ndarray = np.log(np.bincount(y, minlength=num_classes) + 0.5)
     return logs - logs.mean()
 
 
@@ -214,7 +223,7 @@ class ClassicalModel:
         self.recipe = (REGRESSORS if task == "regression" else CLASSIFIERS)[name]
         self.estimators: list[Any] = []
 
-    def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> ClassicalModel:
+    def fit(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> ClassicalModel:
         """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
         if self.task == "multilabel":
             self.estimators = [self._fitted(x, label, groups) for label in y.T.astype(int)]
@@ -236,7 +245,7 @@ class ClassicalModel:
         return np.stack(columns, axis=1)
 
     def cross_fit(
-        self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]
+        self, x: np.ndarray, y: np.ndarray, groups: Groups
     ) -> tuple[np.ndarray, LinearForm]:
         """Fit a linear model; each sample's logits [N, C] by models of other groups, and its form.
 
@@ -257,7 +266,7 @@ class ClassicalModel:
         self,
         x: np.ndarray,
         y: np.ndarray,
-        groups: Sequence[str],
+        groups: Groups,
         chosen: Mapping[str, Any] | None = None,
     ) -> Any:
         """A fitted pipeline, with what a grid chose in its place; or a constant probability.
@@ -306,7 +315,7 @@ class ClassicalModel:
             steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
         return steps
 
-    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> list[Split]:
+    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> list[Split]:
         """Folds of whole groups, without those that train on fewer classes."""
         names = np.asarray(groups, dtype=str)
         folds = min(INNER_FOLDS, len(np.unique(names)))

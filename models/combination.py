@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -70,16 +69,21 @@ def is_fitted_before(model: nn.Module) -> bool:
     return any(isinstance(part, Fitted) for part in model.modules())
 
 
-@functools.cache
-def _takes_rows(forward: Any) -> bool:
-    return "scan_rows" in inspect.signature(forward).parameters
+def taking_rows(networks: Iterable[nn.Module]) -> list[bool]:
+    """Whether each network takes ``scan_rows``; ask once, as torch.compile cannot follow."""
+    return ["scan_rows" in inspect.signature(type(n).forward).parameters for n in networks]
 
 
 def call_network(
-    network: nn.Module, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None
+    network: nn.Module,
+    spectra: Tensor,
+    mask: Tensor,
+    tabular: Tensor,
+    scan_rows: Tensor | None,
+    takes_rows: bool,
 ) -> Outputs:
-    """The outputs of a network, with ``scan_rows`` if it takes them."""
-    further = {"scan_rows": scan_rows} if _takes_rows(type(network).forward) else {}
+    """The outputs of a network, with ``scan_rows`` if it takes them (:func:`taking_rows`)."""
+    further = {"scan_rows": scan_rows} if takes_rows else {}
     outputs: Outputs = network(spectra, mask, tabular, **further)
     return outputs
 
@@ -92,13 +96,24 @@ class Members(nn.Module):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        # No ModuleList: one is a stack of layers to a layer-wise learning rate.
+        for number, network in enumerate(networks):
+            self.add_module(str(number), network)
+        self._takes_rows = taking_rows(networks)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The members."""
+        return list(self.children())
 
     def forward(
         self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
     ) -> Outputs:
         """The members' outputs together, and in training each one's as ``parts``."""
-        each = [call_network(net, spectra, mask, tabular, scan_rows) for net in self.networks]
+        each = [
+            call_network(network, spectra, mask, tabular, scan_rows, takes)
+            for network, takes in zip(self.networks, self._takes_rows, strict=True)
+        ]
         outputs = _together(each)
         if self.training:
             outputs[PARTS] = [part for own in each for part in own.get(PARTS, [own])]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs
-from models.combination import JOINED, PARTS, Weighted, call_network
+from models.combination import JOINED, PARTS, Weighted, call_network, taking_rows
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Ensemble(Weighted):
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
+        self._takes_rows = taking_rows(networks.values())
         self.classical = nn.ModuleDict(classical)
         self.stacked = stacked
         if not networks:
@@ -76,7 +77,10 @@ class Ensemble(Weighted):
         In training these are the mean of the networks', whose outputs are ``parts``; in evaluation
         ``member_logits`` [B, M, C] are those of each.
         """
-        each = [call_network(n, spectra, mask, tabular, scan_rows) for n in self.networks.values()]
+        each = [
+            call_network(network, spectra, mask, tabular, scan_rows, takes)
+            for network, takes in zip(self.networks.values(), self._takes_rows, strict=True)
+        ]
         outputs = _side_by_side(each)
         logits = [own["logits"] for own in each]
         if self.training:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS, Weighted, call_network
+from models.combination import PARTS, Weighted, call_network, taking_rows
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class LinearPath(Weighted):
         check_sizes(num_classes=num_classes)
         zero_last_layers(network)
         self.network = network
+        (self._takes_rows,) = taking_rows([network])
         self.register_buffer("center", torch.zeros(spec_len))
         self.register_buffer("spread", torch.ones(spec_len))
         self.register_buffer("bound", torch.tensor(torch.inf))
@@ -58,8 +59,14 @@ class LinearPath(Weighted):
         self.register_buffer("member_weights", torch.ones(2))
 
     def fit(self, training: TrainingSet) -> np.ndarray:
-        """Fit the linear model, of labels one each; returns the offset of each sample, [N, C]."""
+        """Fit the linear model, of labels one each; returns the offset of each sample, [N, C].
+
+        ValueError if a class has no sample.
+        """
         if training.task != "multilabel":
+            classes, found = len(self.bias), len(np.unique(training.targets))
+            if training.task != "regression" and found < classes:
+                raise ValueError(f"only {found} of {classes} classes have samples to fit it to")
             return self._fit(training, slice(None))
         offsets = [
             self._fit(training._replace(targets=label.astype(int), task="binary"), slice(n, n + 1))
@@ -79,7 +86,7 @@ class LinearPath(Weighted):
         def taken(of_classes: np.ndarray) -> np.ndarray:
             return np.diff(of_classes, axis=-1) if single else of_classes
 
-        bias = base_logits(targets, task)
+        bias = base_logits(targets, task, 2 if single else len(self.bias))
         offset = np.tile(bias, (len(targets), 1))
         if task == "regression" or len(np.unique(targets)) > 1:
             kind = "ridge" if task == "regression" else "logistic"
@@ -94,6 +101,8 @@ class LinearPath(Weighted):
                 for name, x in inputs.items()
             }
             weights, bias = stack_weights([logits for logits, _ in fits.values()], targets, task)
+            # Without inner folds nothing tells whether a model helps: it is left out.
+            weights *= [bool(np.ptp(logits, axis=0).any()) for logits, _ in fits.values()]
             offset = np.zeros_like(offset) + bias
             for (name, (logits, form)), share in zip(fits.items(), weights, strict=True):
                 offset += share * logits
@@ -134,8 +143,10 @@ class LinearPath(Weighted):
         """Weigh the network, from 0 to 1, by logits [N, 2, C] of samples it was not trained on."""
         from models.stacking import stack_weights
 
-        options = {"base": logits[:, 0], "toward": 0.0, "most": 1.0, "bias": False}
-        weights, _ = stack_weights([logits[:, 1]], targets, task, **options)
+        linear, network = logits[:, 0], logits[:, 1]
+        weights, _ = stack_weights(
+            [network], targets, task, base=linear, toward=0.0, most=1.0, bias=False
+        )
         self.member_weights[1] = float(weights[0])
 
     def forward(
@@ -146,12 +157,15 @@ class LinearPath(Weighted):
         scan_rows: Tensor | None = None,
         offset: Tensor | None = None,
     ) -> Outputs:
-        """The network's outputs, with the linear model's logits, or the offset, added to its own.
+        """The network's outputs, with the linear model's logits added to its own.
 
-        In evaluation ``member_logits`` [B, 2, C] are those of the linear model and the network.
+        In training the offset is added, if given. In evaluation ``member_logits`` [B, 2, C] are
+        those of the linear model and the network.
         """
-        added = self.linear(spectra, mask, tabular) if offset is None else offset
-        outputs = call_network(self.network, spectra, mask, tabular, scan_rows)
+        given = offset if self.training else None
+        added = self.linear(spectra, mask, tabular) if given is None else given
+        takes = self._takes_rows
+        outputs = call_network(self.network, spectra, mask, tabular, scan_rows, takes)
         found = self._add(outputs, added)
         if not self.training:
             found["member_logits"] = torch.stack([added, outputs["logits"]], dim=1)

@@ -80,6 +80,12 @@ class PCAMLP(nn.Module):
         self.rotation.zero_()[: len(rotation)] = torch.from_numpy(rotation)
         self.origin.zero_()[: len(origin)] = torch.from_numpy(origin)
 
+    def train(self, mode: bool = True) -> PCAMLP:
+        """Change the mode; ValueError if the components are not fitted when training begins."""
+        if mode and not self.rotation.any():
+            raise ValueError("PCAMLP has no components yet: call fit before it is trained")
+        return super().train(mode)
+
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor | None = None) -> Outputs:
         """Predict a batch.
 
@@ -103,7 +109,10 @@ class PCAMLP(nn.Module):
             "tab_embedding": tab,
         }
         if self.training and self.fusion == "separate":
-            outputs[PARTS] = [{"logits": logits}, {"logits": of_covariates}]
+            outputs[PARTS] = [
+                {"logits": logits, "embedding": spec, "spec_embedding": spec},
+                {"logits": of_covariates, "embedding": tab, "tab_embedding": tab},
+            ]
         return outputs
 
     def _noisy(self, values: Tensor) -> Tensor:
@@ -119,7 +128,8 @@ class HiddenLayer(nn.Module):
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(features, hidden_dim), nn.GELU())
         self.head = linear_head(hidden_dim, num_classes, dropout)
-        nn.init.zeros_(self.head[-1].weight)
+        for parameter in self.head[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, C] and the vector [B, hidden_dim] of inputs [B, features]."""

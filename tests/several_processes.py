@@ -33,6 +33,7 @@ WORK_OF_TWO = [
     "tests.handlers.first_process_work",
     "tests.handlers.graceful_shutdown_work",
     "tests.handlers.step_log_work",
+    "tests.experiments.fitted_network_work",
     # Last: one of the processes does not survive it.
     "tests.engine.lost_peer_work",
 ]

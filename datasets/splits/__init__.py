@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datasets.splits.split import (
         COLUMNS,
         SUBSETS,
+        class_strata,
         hash_split,
         make_split,
         read_splits,

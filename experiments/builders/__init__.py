@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         build_data,
         configured_transforms,
         digest_memory,
+        draw_groups,
         read_cohort,
         with_loaders,
     )

@@ -110,13 +110,7 @@ class Data:
 
     def draw(self, most: int, seed: int) -> np.ndarray:
         """Training samples of randomly drawn whole groups, at most so many (or one group)."""
-        groups = self.cohort.groups[self.trained]
-        if len(groups) <= most:
-            return np.arange(len(groups))
-        names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
-        order = np.random.default_rng(seed).permutation(len(names))
-        taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
-        return np.flatnonzero(np.isin(group_of, taken))
+        return draw_groups(self.cohort.groups[self.trained], most, seed)
 
     def groups_of(self, samples: Sequence[str]) -> list[str]:
         """The group of each of these samples."""
@@ -153,6 +147,16 @@ class Data:
     def describe_transforms(self) -> list[str]:
         """Printed lines on the transforms, and on values that they are not made for."""
         return self.transforms.describe() + [found.sentence for found in self.out_of_domain]
+
+
+def draw_groups(groups: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows of randomly drawn whole ``groups`` [N], at most so many (or one group); else all."""
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    taken = order[: max(1, int((counts[order].cumsum() <= most).sum()))]
+    return np.flatnonzero(np.isin(group_of, taken))
 
 
 def default_cache_dir() -> Path:

@@ -16,7 +16,7 @@ from datasets.errors import UsageError
 from engine.distributed import broadcast_from_main
 from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
-from engine.metrics import CustomMetric, EpochMetrics
+from engine.metrics import CLASSES, CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.config import (
     OptimizerConfig,
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from experiments.config import ComponentConfig, Config, MemberConfig, ModelConfig
 
 
+# What is fitted before the training is fitted to so many samples at most; more take minutes.
+MOST_FITTED = 5000
+
+
 def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tuple[nn.Module, Any]:
     """The configured model (moved by the trainer), and its loss on the device."""
     sizes = {"tab_dim": data.tab_dim, "spec_len": data.spec_len, "num_classes": data.num_classes}
@@ -50,12 +54,15 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
         key = "model" if each is config.model else f"model.members.{number}"
         check_modalities(each.name, f"{key}.name", data)
     model = build_network(config.model, sizes, data.cohort.task)
+    network = model.network if isinstance(model, LinearPath) else model
+    if isinstance(network, Members):
+        network = network.networks[0]
     if is_fitted_before(model):
         _fit(model, config, data)
     task, targets = data.cohort.task, torch.from_numpy(data.cohort.targets[data.trained])
     name, params = config.loss.name or "", config.loss.params
     loss = build_loss(name, params, task, targets, data.num_classes)
-    return model, choose_loss(model, loss.to(device))
+    return model, choose_loss(network, loss.to(device))
 
 
 def _fit(model: nn.Module, config: Config, data: Data) -> None:
@@ -63,9 +70,12 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
     train, groups = data.datasets["train"], data.cohort.groups[data.trained]
 
     def fit() -> tuple[np.ndarray | None, dict[str, Tensor]]:
-        rows = data.draw(config.baselines.max_samples, config.seed)
+        rows = data.draw(MOST_FITTED, config.seed)
         of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
-        offset = fit_before_training(model, TrainingSet(*of_rows, data.cohort.task, config.seed))
+        task, classes = data.cohort.task, len(np.unique(train.targets[rows]))
+        if task in CLASSES and classes < data.num_classes:
+            raise UsageError(f"model: the {len(rows)} samples drawn to fit it to lack a class")
+        offset = fit_before_training(model, TrainingSet(*of_rows, task, config.seed))
         if offset is not None and len(rows) < len(train):
             assert isinstance(model, LinearPath)
             others = np.setdiff1d(np.arange(len(train)), rows)
@@ -76,7 +86,7 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
         return offset, model.state_dict()
 
     train.offset, fitted = broadcast_from_main(fit)
-    # Not by copying: trees have the sizes that they were fitted with on the main process.
+    # Not by copying: trees bring their sizes with them.
     model.load_state_dict(fitted)
 
 
@@ -112,7 +122,7 @@ def _build_ensemble(
     settings: ModelConfig, members: Sequence[MemberConfig], sizes: Mapping[str, int], task: str
 ) -> nn.Module:
     networks: dict[str, nn.Module] = {}
-    classical: dict[str, nn.Module] = {}
+    classical: dict[str, ClassicalMember] = {}
     for number, member in enumerate(members):
         key, name = f"model.members.{number}", member.name.rpartition(".")[2]
         while name in (*networks, *classical):  # a second one of a name

@@ -11,7 +11,7 @@ import pandas as pd
 from datasets.errors import UsageError, file_errors
 from datasets.files import write_whole
 from engine.reporting import figure_text
-from experiments.config import FAMILIES, choose_families, load_config, write_yaml
+from experiments.config import FAMILIES, choose_families, family_override, load_config
 from experiments.run_files import read_run
 from experiments.runs import run_each, states_of
 
@@ -25,6 +25,8 @@ DECIDED = {
     "seed": "give --seeds",
     "exp_name": "runs are named after the configuration, the family and the seed",
 }
+# What all families have alike.
+KEPT = ("model.members", "model.linear_path")
 
 
 def compare_families(
@@ -68,7 +70,7 @@ def plan(
     """The configuration of each run, by seed and family."""
     for key, _ in overrides:
         section = key.partition(".")[0]
-        if section in DECIDED:
+        if section in DECIDED and key not in KEPT:
             raise UsageError(f"--{key}: {DECIDED[section]}")
     if len(set(seeds)) < len(seeds):
         raise UsageError("--seeds: one of them is given twice")
@@ -79,7 +81,7 @@ def plan(
     for seed in seeds:
         for family, params in families.items():
             own = [
-                ("model", write_yaml({"name": family, "params": dict(params)})),
+                family_override(base.model, family, params),
                 ("seed", str(seed)),
                 ("exp_name", f"{base.exp_name}-{family.rpartition('.')[2]}-s{seed}"),
             ]

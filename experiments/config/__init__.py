@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         parameter_types,
     )
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
-    from experiments.config.families import FAMILIES, choose_families
+    from experiments.config.families import FAMILIES, choose_families, family_override
     from experiments.config.metrics import build_metrics, recompute_metrics
     from experiments.config.report import (
         BASELINE_NAMES,

@@ -1,11 +1,12 @@
 """Model families and their parameters, as comparisons train them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets.errors import UsageError, nearest
-from experiments.config.yaml_text import read_yaml
+from experiments.config.schema import ModelConfig
+from experiments.config.yaml_text import read_yaml, write_yaml
 
 FAMILIES = Path(__file__).with_suffix(".yaml")
 
@@ -22,3 +23,14 @@ def choose_families(path: Path, wanted: Sequence[str] | None) -> dict[str, dict[
         if name not in known and "." not in name:
             raise UsageError(f"--models: no family is called '{name}'{nearest(name, known)}")
     return {name: known.get(name, {}) for name in wanted or known}
+
+
+def family_override(model: ModelConfig, name: str, params: Mapping[str, Any]) -> tuple[str, str]:
+    """The override that puts a family in place of a model: as many members, on the same path.
+
+    An ensemble lists its members, which a family does not have.
+    """
+    own: dict[str, Any] = {"name": name, "params": dict(params)}
+    if not isinstance(model.members, list):
+        own |= {"members": model.members, "linear_path": model.linear_path}
+    return "model", write_yaml(own)

@@ -65,6 +65,10 @@ class TermConfig(ComponentConfig):
     optional: bool = Field(default=False, description="left out where the model has no such output")
 
 
+def _several(count: int, name: str) -> str:
+    return name if count == 1 else f"{count} x {name}"
+
+
 class MemberConfig(ComponentConfig):
     """A member of an ensemble: a model, or a classical one that is linear or of extra trees."""
 
@@ -87,6 +91,19 @@ class ModelConfig(ComponentConfig):
         default=False,
         description="whether the network learns what a regularised linear model leaves",
     )
+
+    @property
+    def title(self) -> str:
+        """The name, with how many networks there are and what they stand on.
+
+        Example:
+            >>> ModelConfig(name="tft", members=3, linear_path=True).title
+            '3 x tft on a linear model'
+        """
+        if isinstance(self.members, list):
+            return f"{self.name} of {', '.join(_several(m.members, m.name) for m in self.members)}"
+        found = _several(self.members, self.name)
+        return f"{found} on a linear model" if self.linear_path else found
 
     @model_validator(mode="after")
     def _ensemble_has_members(self) -> ModelConfig:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from datasets.messages import Message
 from engine.metrics import METRICS, EpochOutputs, metric_value
-from engine.reporting import with_bounds
+from engine.reporting import TOO_FEW_TEXT, figure_texts, metric_message
 from engine.statistics import (
     Interval,
     bootstrap_differences,
@@ -45,7 +45,7 @@ MOST_WRONG = 10
 
 @dataclass(frozen=True)
 class Permutations:
-    """The metric of a baseline on all test samples together, and fitted to permuted targets."""
+    """The metric of a model on all test samples together, and fitted to permuted targets."""
 
     model: str
     observed: float
@@ -82,7 +82,7 @@ class FoldLeaderboard:
     pooled: Mapping[str, Mapping[str, Interval]]
     audit: Sequence[Finding] = ()
     about: Sequence[str] = ()
-    permutations: Permutations | None = None
+    permutations: Sequence[Permutations] = ()
     learning: pd.DataFrame | None = None
 
     @cached_property
@@ -92,8 +92,8 @@ class FoldLeaderboard:
         told = Message(
             "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
             title(found, found.best_first[0]),
-            metric,
-            with_bounds(self.figure(RECOMMENDED)),
+            metric_message(metric),
+            bounded(self.figure(RECOMMENDED)),
             self.basis,
         )
         if not found.networks or not found.baselines:
@@ -109,7 +109,8 @@ class FoldLeaderboard:
             Entry(title(found, name), _validation(found, name), self.figure(name), {})
             for name in (network, baseline)
         )
-        return Message("{}; {}", told, verdict(Leaderboard(metric, first, [second], difference)))
+        compared = Leaderboard(metric_message(metric), first, [second], difference)
+        return Message("{}; {}", told, verdict(compared))
 
     @property
     def by_folds(self) -> bool:
@@ -132,9 +133,21 @@ class FoldLeaderboard:
 
 def title(found: OutOfFold, model: str) -> Message:
     """A model's name in words."""
+    if model == RECOMMENDED:
+        return Message(RECOMMENDED)
     if model == FUSED_BASELINES:
         return Message("late fusion of baselines")
     return title_of(model) if model in found.baselines else Message("{}", model)
+
+
+def bounded(figure: Interval, sign: str = "") -> Message:
+    """A figure with its interval, if any: ``0.7500 (0.500 to 1.000)``."""
+    value, low, high = figure_texts(figure, sign)
+    if low:
+        return Message("{} ({} to {})", value, low, high)
+    if figure.too_few and not math.isnan(figure.value):
+        return Message(f"{{}} ({TOO_FEW_TEXT})", value)
+    return Message("{}", value)
 
 
 def make_leaderboard(

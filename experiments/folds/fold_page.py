@@ -1,23 +1,57 @@
 """The page of a cross-validation: audit, verdict, leaderboard, folds, curves, hard samples."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from datasets.files import write_whole
+from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
-from engine.reporting import figure_text, with_bounds
-from experiments.analysis import audit_summary, finding_number
+from engine.reporting import figure_text, metric_message
+from experiments.analysis import finding_number
 from experiments.comparison import overlaid_predictions, roc_curves
-from experiments.folds.fold_leaderboard import FoldLeaderboard, Permutations, always_wrong, title
-from experiments.folds.fold_text import DEPENDENT, about_tests, heading, leaderboard_cells, notes
+from experiments.folds.fold_leaderboard import (
+    FoldLeaderboard,
+    Permutations,
+    always_wrong,
+    bounded,
+    title,
+)
+from experiments.folds.fold_text import (
+    DEPENDENT,
+    about_tests,
+    heading,
+    kind_of,
+    leaderboard_cells,
+    notes,
+)
 from experiments.folds.out_of_fold import RECOMMENDED, OutOfFold
-from experiments.report.figures import PALETTE, Section, shown_names, write_figure_page
+from experiments.report import Words, names_of_kinds
+from experiments.report.figures import (
+    PALETTE,
+    Section,
+    shown_name,
+    shown_names,
+    write_figure_page,
+)
 from experiments.report.text import escape_markdown
 
+if TYPE_CHECKING:
+    from datasets.audit import Finding
+    from engine.metrics import EpochOutputs
+
+TITLE = "{}: cross-validation"
 PAGE_NAME, SUMMARY_NAME = "cross_validation.html", "summary.md"
+FOUND = {
+    "refuse": ("refusal", "refusals"),
+    "warn": ("warning", "warnings"),
+    "note": ("note", "notes"),
+}
 AUDIT_HEAD = ["level", "name", "number", "finding"]
 WRONG_HEAD = ["sample", "group", "fold", "true", "predicted by the chosen model"]
 POOLED = (
@@ -34,11 +68,21 @@ MOST_CURVES = len(PALETTE)
 
 def write_fold_page(board: FoldLeaderboard, folder: Path) -> Path:
     """Write ``summary.md`` and the page, one file that asks the network for nothing."""
-    parts = fold_sections(board)
-    name = f"{board.found.plan.base.exp_name}: cross-validation"
-    page = write_figure_page(folder / PAGE_NAME, name, heading(board), parts)
+    parts, plan = fold_sections(board), board.found.plan
+    name = Message(TITLE, plan.base.exp_name)
+    words = Words(plan.base.report.language, names_of(board))
+    page = write_figure_page(folder / PAGE_NAME, name, heading(board), parts, words)
     write_whole(summary(board, parts).encode(), folder, SUMMARY_NAME, durable=False)
     return page
+
+
+def names_of(board: FoldLeaderboard) -> set[str]:
+    """The user's names on the page, which are not translated."""
+    plan = board.found.plan
+    of_folds = [fold.name for fold in plan.folds]
+    groups = map(str, plan.cohort.groups)
+    names = {plan.base.exp_name, *plan.candidates, *board.found.names, *of_folds, *groups}
+    return names | set(plan.cohort.sample_ids) | names_of_kinds(plan.cohort)
 
 
 def summary(board: FoldLeaderboard, parts: Sequence[Section]) -> str:
@@ -57,9 +101,10 @@ def summary(board: FoldLeaderboard, parts: Sequence[Section]) -> str:
 
 def fold_sections(board: FoldLeaderboard) -> list[Section]:
     """The parts of the page, in their order."""
-    found, metric, kind = board.found, board.found.metric, board.found.plan.kind
-    curves = {
-        str(title(found, model)): found.pooled(model)
+    found, metric = board.found, metric_message(board.found.metric)
+    # A message as a key is itself the name that the figure shows.
+    curves: dict[str, EpochOutputs] = {
+        title(found, model): found.pooled(model)
         for model in [RECOMMENDED, *found.best_first][:MOST_CURVES]
     }
     if found.task == "regression":
@@ -69,18 +114,17 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
         drawn = roc_curves(curves, found.names)
         pooled = Section("roc", "ROC of the pooled predictions", drawn, text=POOLED)
     findings = [
-        [f.level + (" (accepted)" if f.accepted else ""), f.name, finding_number(f), f.sentence]
-        for f in board.audit
+        [_level(f), f.name, finding_number(f), Message("{}.", f.sentence)] for f in board.audit
     ]
     metrics = list(dict.fromkeys(board.metrics["metric"]))
     measured = [
-        [title(found, model), *(with_bounds(of[name]) for name in metrics)]
+        [title(found, model), *(bounded(of[name]) for name in metrics)]
         for model, of in board.pooled.items()
     ]
-    audited = f"{audit_summary(board.audit).capitalize()}."
+    measured.insert(0, [Message("model"), *map(metric_message, metrics)])
     sections = [
-        Section("audit", "Audit", text=audited, table=_table(AUDIT_HEAD, findings)),
-        Section("verdict", "Verdict", text=f"{board.verdict.capitalized}."),
+        Section("audit", "Audit", text=about_audit(board), table=_table(AUDIT_HEAD, findings)),
+        Section("verdict", "Verdict", text=Message("{}.", board.verdict.capitalized)),
         Section(
             "leaderboard",
             "Leaderboard",
@@ -88,10 +132,10 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
             text=about_tests(board),
             table=leaderboard_cells(board),
         ),
-        Section("metrics", "All metrics, pooled", table=[["model", *metrics], *measured]),
+        Section("metrics", "All metrics, pooled", table=measured),
         Section(
             "folds",
-            f"{metric} of each {kind}",
+            Message("{} of each {}", metric, kind_of(board)),
             dots(board),
             text=DEPENDENT,
             table=fold_cells(board),
@@ -106,15 +150,34 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
             table=_table(WRONG_HEAD, wrong),
         ),
     ]
-    if board.permutations is not None:
-        bars = permutation_bars(board.permutations, metric)
-        sections.append(Section("permutations", "Permutation test", bars))
+    for number, tested in enumerate(board.permutations):
+        name = f"permutations-{number}" if number else "permutations"
+        head = Message("Permutation test of {}", title(found, tested.model))
+        sections.append(Section(name, head, permutation_bars(tested, metric)))
     if board.learning is not None:
         lines = learning_lines(found, board.learning)
         sections.append(Section("learning", "Learning curve", lines))
-    sections.append(Section("notes", "Notes", text=" ".join(notes(board))))
+    sections.append(Section("notes", "Notes", text=sentences(*notes(board))))
     sections.append(Section("data", "Data", table=_table(["data"], [[of] for of in board.about])))
     return sections
+
+
+def about_audit(board: FoldLeaderboard) -> Message:
+    """How many findings there are."""
+    if not board.found.plan.base.audit.enabled:
+        return Message("The data were not audited.")
+    levels = [found.level for found in board.audit]
+    told = [
+        Message(f"{{}} {one if levels.count(level) == 1 else several}", levels.count(level))
+        for level, (one, several) in FOUND.items()
+        if level in levels
+    ]
+    return Message("{}.", told) if told else Message("Nothing was found.")
+
+
+def _level(finding: Finding) -> Message:
+    level = Message(finding.level)
+    return Message("{} (accepted)", level) if finding.accepted else level
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[list[str]] | None:
@@ -125,11 +188,14 @@ def fold_cells(board: FoldLeaderboard) -> list[list[str]]:
     """The sizes of each fold, and the figure of the model that was chosen in it."""
     found, rows = board.found, []
     for number, fold in enumerate(found.plan.folds):
-        name = f"{fold.name} (repeat {fold.repeat})" if fold.repeat else fold.name
+        name: str = fold.name
+        if fold.repeat:
+            name = Message("{} (repeat {})", name, fold.repeat)
         sizes = [str(int((fold.split == subset).sum())) for subset in SUBSETS]
         chosen = title(found, found.chosen[number])
         rows.append([name, *sizes, chosen, figure_text(board.folds[RECOMMENDED][number])])
-    return [[found.plan.kind, *SUBSETS, "chosen", f"its test {found.metric}"], *rows]
+    tested = Message("its test {}", metric_message(found.metric))
+    return [[kind_of(board), *map(Message, SUBSETS), Message("chosen"), tested], *rows]
 
 
 def forest(board: FoldLeaderboard) -> go.Figure:
@@ -142,7 +208,7 @@ def forest(board: FoldLeaderboard) -> go.Figure:
             x=[of.value for of in figures],
             y=[names[row] for row in rows.index],
             mode="markers",
-            name=str(kind),
+            name=Message(str(kind)),
             marker={"color": COLOURS[str(kind)], "size": 9},
             error_x={
                 "symmetric": False,
@@ -150,10 +216,11 @@ def forest(board: FoldLeaderboard) -> go.Figure:
                 "arrayminus": [of.value - of.low for of in figures],
                 "color": "grey",
             },
-            text=[with_bounds(of) for of in figures],
+            text=[bounded(of) for of in figures],
             hovertemplate="%{y}: %{text}",
         )
-    return _by_model(figure, names, f"{found.metric}, {board.basis}")
+    told = Message("{}, {}", metric_message(found.metric), board.basis)
+    return _by_model(figure, names, told)
 
 
 def dots(board: FoldLeaderboard) -> go.Figure:
@@ -168,18 +235,18 @@ def dots(board: FoldLeaderboard) -> go.Figure:
             mode="markers",
             marker={"color": COLOURS[str(kind)], "size": 8, "opacity": 0.6},
             text=folds * len(rows),
-            hovertemplate=f"{found.plan.kind} %{{text}}: %{{x:.4g}}",
-            name=str(kind),
+            hovertemplate="%{text}: %{x:.4g}",
+            name=Message(str(kind)),
         )
     figure.add_scatter(
         x=list(board.table["mean"]),
         y=names,
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 18, "color": "black"},
-        name="mean",
-        hovertemplate="mean %{x:.4g}",
+        name=Message("mean"),
+        hovertemplate="%{x:.4g}",
     )
-    return _by_model(figure, names, found.metric)
+    return _by_model(figure, names, metric_message(found.metric))
 
 
 def permutation_bars(tested: Permutations, metric: str) -> go.Figure:
@@ -192,19 +259,19 @@ def permutation_bars(tested: Permutations, metric: str) -> go.Figure:
 
 
 def learning_lines(found: OutOfFold, learning: pd.DataFrame) -> go.Figure:
-    """The pooled figure of each baseline over the number of training samples."""
+    """The pooled figure of each model over the number of training samples."""
     figure = go.Figure()
-    for number, model in enumerate(found.baselines):
+    for number, model in enumerate(dict.fromkeys(learning["model"])):
         own = learning[learning["model"] == model]
         figure.add_scatter(
             x=own["samples"],
             y=own[found.metric],
             mode="lines+markers",
-            name=str(title(found, model)),
+            name=shown_name(title(found, model)),
             line={"color": PALETTE[number % len(PALETTE)]},
         )
     figure.update_xaxes(title_text="training samples, mean over the folds")
-    figure.update_yaxes(title_text=found.metric)
+    figure.update_yaxes(title_text=metric_message(found.metric))
     return figure
 
 

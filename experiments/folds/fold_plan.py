@@ -26,10 +26,10 @@ from experiments.config import (
     IN_FOLDS,
     Config,
     choose_families,
+    family_override,
     is_automatic,
     keep_automatic,
     load_config,
-    write_yaml,
 )
 from experiments.run_files import DataVersion, data_version
 
@@ -193,7 +193,7 @@ def _candidates(base: Config, wanted: Sequence[str], grid: Sequence[str]) -> dic
         lines = []
         if name != own:
             params = choose_families(FAMILIES, [name])[name]
-            lines.append(("model", write_yaml({"name": name, "params": params})))
+            lines.append(family_override(base.model, name, params))
         found[" ".join([name, *(f"{key}={value}" for key, value in point)])] = [*lines, *point]
     return found
 

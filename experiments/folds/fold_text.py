@@ -5,13 +5,13 @@ import textwrap
 
 import pandas as pd
 
-from datasets.cohort import about_positive
+from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
 from engine.metrics import metric_value
-from engine.reporting import figure_text, p_text, with_bounds
+from engine.reporting import figure_text, metric_message, p_text
 from engine.statistics import Interval
-from experiments.analysis import about_methods, audit_summary, audit_table
-from experiments.folds.fold_leaderboard import FoldLeaderboard, title
+from experiments.analysis import about_methods, about_positive_class, audit_summary, audit_table
+from experiments.folds.fold_leaderboard import FoldLeaderboard, bounded, title
 from experiments.folds.out_of_fold import RECOMMENDED
 
 # A cell where there is nothing to compare.
@@ -38,92 +38,113 @@ DEPENDENT = (
     'Variance of K-Fold Cross-Validation").'
 )
 
+PERMUTED = (
+    "Permutation test of {}: p = {}, {} {} against a mean of {} on {} permutations of the targets, "
+    "by group."
+)
+NOT_TESTED = (
+    "The recommended model itself is trained on all samples, which leaves none to test it by: its "
+    "estimate is the row recommended."
+)
 
-def heading(board: FoldLeaderboard) -> str:
+
+def heading(board: FoldLeaderboard) -> Message:
     """The folds and their samples, in a line."""
     plan = board.found.plan
     count = len(plan.folds) // plan.repeats
-    samples, groups = len(plan.cohort.sample_ids), len(set(board.found.groups))
-    tested = f"{samples} samples of {groups} groups, each tested "
-    tested += "once" if plan.repeats == 1 else f"{plan.repeats} times"
+    sizes = len(plan.cohort.sample_ids), len(set(board.found.groups))
+    tested = Message("{} samples of {} groups, each tested once", *sizes)
+    if plan.repeats > 1:
+        told = "{} samples of {} groups, each tested {} times"
+        tested = Message(told, *sizes, plan.repeats)
     if plan.kind == "fold":
-        return f"{count} folds; {tested}"
-    return f"each {plan.kind} left out in turn, {count} of them; {tested}"
+        return Message("{} folds; {}", count, tested)
+    return Message("each {} left out in turn, {} of them; {}", kind_of(board), count, tested)
+
+
+def kind_of(board: FoldLeaderboard) -> str:
+    """What a fold is called; a column of batches is a name of the user's."""
+    kind = board.found.plan.kind
+    return Message(kind) if kind in ("fold", "group") else kind
 
 
 def leaderboard_cells(board: FoldLeaderboard) -> list[list[str]]:
     """Rows of cells, the first the names of the columns."""
     found, metric = board.found, board.found.metric
     test = board.table["pooled_test"].iloc[-1]
-    head = ["model", f"validation {metric}", "mean of folds", "sd", "pooled", "difference"]
-    rows = [[*head, "t-test p, Holm", f"{test} p, Holm"]]
+    validated = Message("validation {}", metric_message(metric))
+    head: list[str] = ["model", validated, "mean of folds", "sd", "pooled", "difference"]
+    rows = [[*head, "t-test p, Holm", Message(f"{test} p, Holm")]]
     for _, row in board.table.iterrows():
         model = row["model"]
         mean = Interval(*row[["mean", "mean_low", "mean_high"]])
-        cells = [str(title(found, model)), figure_text(row["validation"]), with_bounds(mean)]
+        cells: list[str] = [title(found, model), figure_text(row["validation"]), bounded(mean)]
         cells.append(figure_text(row["sd"]))
-        cells.append(with_bounds(board.pooled[model][metric]))
+        cells.append(bounded(board.pooled[model][metric]))
         if model == RECOMMENDED:
             cells += [NOTHING] * 3
         else:
             bounds = row[["difference", "difference_low", "difference_high"]]
-            cells.append(with_bounds(Interval(*bounds), "+"))
+            cells.append(bounded(Interval(*bounds), "+"))
             cells += map(p_text, row[["t_test_p_holm", "pooled_p_holm"]])
         rows.append(cells)
     return rows
 
 
-def about_tests(board: FoldLeaderboard) -> str:
+def about_tests(board: FoldLeaderboard) -> Message:
     """How models are chosen and compared, in sentences."""
-    found, told = board.found, [ABOUT.format(board.found.metric)]
+    found, told = board.found, [Message(ABOUT, metric_message(board.found.metric))]
     if found.plan.base.report.resamples:
         count = found.plan.base.report.resamples
-        told.append(RESAMPLED.format(count, len(set(found.groups))))
+        told.append(Message(RESAMPLED, count, len(set(found.groups))))
     seeds = board.table.dropna(subset=["seeds_low"]).set_index("model")
     if len(seeds):
         ends = seeds[["seeds_low", "seeds_high"]].map(figure_text)
-        each = (f"{model} {low} to {high}" for model, (low, high) in ends.T.items())
-        told.append(f"Networks predict the mean of their seeds; single seeds: {', '.join(each)}.")
-    return " ".join(told)
+        each = [Message("{} {} to {}", model, *pair) for model, pair in ends.T.items()]
+        about = "Networks predict the mean of their seeds; single seeds: {}."
+        told.append(Message(about, each))
+    return sentences(*told)
 
 
-def notes(board: FoldLeaderboard) -> list[str]:
+def notes(board: FoldLeaderboard) -> list[Message]:
     """On the positive class, undefined metrics, and intervals that are not by bootstrap."""
     found = board.found
-    about = about_positive(found.task, found.names)
-    lines = [f"{about[:1].upper()}{about[1:]}."] if about else []
+    about = about_positive_class(found.task, found.names)
+    lines = [Message("{}", about)] if about else []
     lines += about_methods(list(board.pooled.values()), found.task)
     count = len(found.test)
     own = board.metrics[board.metrics["model"] == RECOMMENDED].set_index("metric")["folds"]
     for metric, defined in own.items():
         if defined < count:
-            line = f"{metric} is undefined in {count - defined} of {count} folds"
-            others = "; its mean, standard deviation and median are of the others."
-            lines.append(line + (others if defined else "."))
+            told = "{} is undefined in {} of {} folds"
+            others = "; its mean, standard deviation and median are of the others" * bool(defined)
+            values = metric_message(str(metric)), count - defined, count
+            lines.append(Message(f"{told}{others}.", *values))
     untold = {name for run in found.runs.values() for name in run.asked_for}
     untold -= set(board.metrics["metric"])
-    lines += [f"{name} cannot be computed from predictions." for name in sorted(untold)]
-    return lines + about_checks(board)
+    cannot = "{} cannot be computed from predictions."
+    lines += [Message(cannot, metric_message(name)) for name in sorted(untold)]
+    return [*lines, *about_checks(board), Message(NOT_TESTED)]
 
 
-def about_checks(board: FoldLeaderboard) -> list[str]:
-    """On permutations and the learning curve."""
-    found, tested, lines = board.found, board.permutations, []
-    if tested is not None:
-        lines.append(
-            f"Permutation test of {title(found, tested.model)}: p = {tested.p_value:.4f}, "
-            f"{found.metric} {figure_text(tested.observed)} against a mean of "
-            f"{figure_text(float(pd.Series(tested.permuted).mean()))} on "
-            f"{len(tested.permuted)} permutations of the targets, by group."
-        )
-    if board.learning is not None:
-        best = found.baselines[0]
-        own = board.learning[board.learning["model"] == best]
-        steps = ", ".join(
-            f"{figure_text(value)} with {samples}"
+def about_checks(board: FoldLeaderboard) -> list[Message]:
+    """On permutations and learning curves, of baselines that of the best one."""
+    found, learning, lines = board.found, board.learning, []
+    metric = metric_message(found.metric)
+    for tested in board.permutations:
+        mean = figure_text(float(pd.Series(tested.permuted).mean()))
+        figures = f"{tested.p_value:.4f}", metric, figure_text(tested.observed), mean
+        model, count = title(found, tested.model), len(tested.permuted)
+        lines.append(Message(PERMUTED, model, *figures, count))
+    for name, own in () if learning is None else learning.groupby("model", sort=False):
+        if name in found.baselines[1:]:
+            continue
+        steps = [
+            Message("{} with {}", figure_text(value), samples)
             for samples, value in zip(own["samples"], own[found.metric], strict=True)
-        )
-        lines.append(f"Learning curve of {title(found, best)}, by training samples: {steps}.")
+        ]
+        told = "Learning curve of {}, by training samples: {}."
+        lines.append(Message(told, title(found, str(name)), steps))
     return lines
 
 
@@ -131,7 +152,10 @@ def fold_text(board: FoldLeaderboard) -> str:
     """All of it for a terminal."""
     rows = leaderboard_cells(board)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [heading(board), f"audit {audit_summary(board.audit)}"]
+    audited = f"audit {audit_summary(board.audit)}"
+    if not board.found.plan.base.audit.enabled:
+        audited = "the data were not audited"
+    lines: list[str] = [heading(board), audited]
     lines += audit_table([finding for finding in board.audit if finding.level != "note"])
     lines.append("")
     for first, *others in rows:

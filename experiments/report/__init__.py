@@ -14,5 +14,6 @@ if TYPE_CHECKING:
         write_images_of,
         write_named_figures,
     )
+    from experiments.report.words import Words, names_of_kinds
 else:
     __getattr__ = lazy_exports(__name__, __file__)

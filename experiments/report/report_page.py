@@ -154,6 +154,7 @@ def render_report(content: ReportContent) -> str:
     explained = [str(content.class_names[int(one.target[0])]) for one in findings.explained]
     board = content.leaderboard
     payload = {
+        "heading": "{} - Scanfire report",
         "title": content.title,
         "language": content.language,
         "task": task,

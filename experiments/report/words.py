@@ -1,10 +1,13 @@
 """The page's messages in English and in Chinese; the user's names stay as they are."""
 
+from __future__ import annotations
+
 import functools
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -13,6 +16,9 @@ from datasets.cohort import SAMPLE_ID, Cohort
 from datasets.errors import UsageError, nearest
 from datasets.messages import Message
 from experiments.config import read_yaml
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 WORDS_FILE = Path(__file__).with_name("words.zh.yaml")
 # Language -> what the page's element says of it.
@@ -74,6 +80,23 @@ class Words:
         elif not isinstance(value, (list, tuple)):
             return {}
         return {text: said for one in value for text, said in self.found_in(one).items()}
+
+    def for_script(self, title: str, figures: Iterable[go.Figure | None]) -> Markup:
+        """What the script of a page with a choice of the language knows, as JSON.
+
+        ``title`` is a message of one value, a name.
+        """
+        assert isinstance(title, Message)
+        drawn = [figure.to_plotly_json() for figure in figures if figure is not None]
+        known = {
+            "heading": title.phrase,
+            "title": title.values[0],
+            "language": self.language,
+            "names": sorted(self.names),
+            "words": read_words() | self.found_in(drawn),
+        }
+        # No "<" can end the script's element.
+        return Markup(json.dumps(known, ensure_ascii=False).replace("<", "\\u003c"))
 
     def say(self, phrase: str, *values: object) -> Markup:
         """A phrase of the page's own with its values, as an element."""

@@ -84,7 +84,7 @@ from experiments.runs.refit import (
     refuse_broken,
     selected_epoch,
 )
-from experiments.runs.refit import FOLDER as REFIT
+from experiments.runs.refit import REFIT_FOLDER as REFIT
 from experiments.runs.run_setup import (
     Continuation,
     find_continuation,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from ignite.engine import Events
@@ -30,10 +30,31 @@ if TYPE_CHECKING:
     from experiments.builders import Data, RunHandlers
 
 # In the run's folder; it has checkpoints, log and tables of its own.
-FOLDER = "refit"
+REFIT_FOLDER = "refit"
 FITTED_ON = ("train", "val")
 # A refit has no use for these, and needs no validation for them.
 REPLACED = ("checkpoint", "trainer.early_stopping")
+
+
+# Where a card has the code that loads the model, which is known once the data are read.
+CODE = "<code>"
+
+
+class FinalTask(NamedTuple):
+    """A training on all samples: its folder, and the model's card with ``CODE`` for the code.
+
+    ``member_weights`` are of a model with members, which a validation set would choose.
+    """
+
+    config: Config
+    folder: Path
+    epochs: int
+    card: str
+    member_weights: Sequence[float] = ()
+
+
+class FinalTrainingError(UsageError):
+    """Settings that need a validation set, or a training on all samples that diverged."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,13 @@ def selected_epoch(run_dir: Path, trainer: Trainer) -> int:
     return int(saved["iteration"] // saved["epoch_length"])
 
 
-def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs: int) -> None:
+def begin_refit(
+    trainer: Trainer,
+    folder: Path,
+    meta: Mapping[str, Any],
+    epochs: int,
+    samples: str = "the training and validation sets",
+) -> None:
     """Restore a cut refit of the same training, or remove another one; stop after ``epochs``."""
     try:
         content = newest_whole_checkpoint(folder / "checkpoints")[1]
@@ -94,7 +121,7 @@ def begin_refit(trainer: Trainer, folder: Path, meta: Mapping[str, Any], epochs:
     )
     begun = f", continued after {trainer.epochs_done()}" if trainer.state.iteration else ""
     plural = "" if epochs == 1 else "s"
-    message = f"refit on the training and validation sets for {epochs} epoch{plural}{begun}"
+    message = f"refit on {samples} for {epochs} epoch{plural}{begun}"
     trainer.add_event_handler(
         Events.STARTED, lambda: trainer.log_event("refit", message=message), phase=Phase.DECIDE
     )

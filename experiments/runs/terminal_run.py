@@ -131,7 +131,7 @@ def print_setup(experiment: Experiment) -> None:
     lines.append(tell_group(config.trainer) or "")
     parameters = sum(p.numel() for p in experiment.trainer.model.parameters())
     device = experiment.trainer.device
-    lines.append(f"model {config.model.name} with {parameters:,} parameters on {device}")
+    lines.append(f"model {config.model.title} with {parameters:,} parameters on {device}")
     print("\n".join(filter(None, lines)), flush=True)
 
 

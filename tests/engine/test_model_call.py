@@ -117,3 +117,28 @@ def test_aux_moves_with_its_batch():
     aux = given.to("cpu").aux
     assert aux is not None
     assert aux["spec"].tolist() == [1, 0]
+
+
+class Adding(nn.Module):
+    def forward(self, spectra, mask, tabular, offset=None):
+        return offset
+
+
+def test_a_model_that_takes_offsets_gets_those_of_the_batch():
+    given = batch()
+    assert call_model(Adding(), given) is None
+    given.offset = torch.ones(2, 3)
+    assert call_model(Adding(), given) is given.offset
+    assert call_model(Plain(), given)[0] is given.spectra
+
+
+def test_the_losses_of_parts_are_their_mean():
+    def loss(outputs, targets, aux=None):
+        total = (outputs["logits"] - targets).sum() + (0 if aux is None else aux["more"].sum())
+        return {"total_loss": total, "half": total / 2}
+
+    parts = [{"logits": torch.tensor([value])} for value in (1.0, 2.0, 6.0)]
+    whole = {"logits": torch.tensor([100.0]), "parts": parts}
+    found = call_loss(loss, whole, torch.tensor([1.0]))
+    assert found == {"total_loss": 2.0, "half": 1.0}
+    assert call_loss(loss, whole, torch.tensor([1.0]), {"more": torch.ones(4)})["half"] == 3.0

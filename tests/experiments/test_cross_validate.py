@@ -146,15 +146,15 @@ def test_the_summary_says_that_folds_are_not_independent(done):
         "60 groups",
     ):
         assert words in text
-    assert re.search(r"cohort fingerprint, before the split, [0-9a-f]{12}", text)
+    assert re.search(r"Cohort fingerprint, before the split, [0-9a-f]{12}", text)
 
 
 def test_finished_folds_are_not_run_again(done, study, capsys):
     before = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
     assert run(study, "--folds", "3") == 0
     told = capsys.readouterr().out
-    assert told.count("finished before") == 3
-    assert "baselines of fold" not in told
+    assert told.count("] small-fold") == told.count(": finished before") == 3
+    assert "baselines, fold 1 to 3: 3 finished before" in told
     assert "3 folds; 60 samples of 60 groups, each tested once" in told
     assert re.search(r"\ntabular_only +\d\.\d+ +0\.\d+ \(0\.\d{3} to ", told)
     assert "verdict: recommended: " in told
@@ -193,13 +193,18 @@ def test_the_recommended_baseline_is_fitted_to_all_samples(done, study):
     assert all(torch.isfinite(outputs.scores).all() for outputs in found.values())
 
 
+FAMILIES = [
+    *("--folds", "2", "--models", "tabular_only", "mean_linear", "--seeds", "2"),
+    *("--grid", "optimizer.lr=1e-3,1e-2", "--permutations", "3", "--learning-curve"),
+    *("--of", "baselines", "tabular_only"),
+]
+
+
 @pytest.fixture(scope="module")
 def families(study, tmp_path_factory):
     """Two families of two seeds, and a small grid, on two folds."""
     place = tmp_path_factory.mktemp("families")
-    words = ["--folds", "2", "--models", "tabular_only", "mean_linear", "--seeds", "2"]
-    more = ["--permutations", "3", "--learning-curve", "--grid", "optimizer.lr=1e-3,1e-2"]
-    assert run(study, "--runs_dir", str(place), *words, *more) == 0
+    assert run(study, "--runs_dir", str(place), *FAMILIES) == 0
     return place
 
 
@@ -231,20 +236,52 @@ def test_every_family_seed_and_place_in_the_grid_is_a_run(families):
 
 def test_permutations_and_the_learning_curve_are_measured(families, study):
     folder = families / "small-folds"
-    assert len(read(folder, "permutations.csv")) == 3
-    curve = read(folder, "learning_curve.csv")
     board = read(folder, "leaderboard.csv").set_index("model")
+    permuted = read(folder, "permutations.csv")
+    baseline, network = permuted["model"].unique()
+    of_kind = board.groupby("kind", sort=False).apply(lambda rows: rows.index[0])
+    assert baseline == of_kind["baseline"]
+    # Of the places in the grid the one that is best on the validation sets.
+    assert network == next(name for name in board.index if name.startswith("tabular_only "))
+    assert permuted.groupby("model")["permutation"].apply(list).tolist() == [[0, 1, 2]] * 2
+    assert permuted["auroc"].between(0, 1).all()
+    assert permuted["auroc"].nunique() == 6
+    curve = read(folder, "learning_curve.csv")
     whole = curve[curve["share"] == 1.0].set_index("model")["auroc"]
+    assert set(whole.index) == {network, *board.index[board["kind"] == "baseline"]}
     for name, value in whole.items():  # of all training samples it is the leaderboard's
         assert value == pytest.approx(board.loc[name, "pooled"])
     assert curve["samples"].max() < 60
+    assert (curve.groupby("share")["samples"].nunique() == 1).all()
+    own = curve[curve["model"] == network]
+    assert own["share"].tolist() == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert own["auroc"].nunique() > 3
     text = (folder / "summary.md").read_text("utf-8")
-    assert "Permutation test of" in text
-    assert "on 3 permutations" in text
-    assert "Learning curve of" in text
+    assert text.count("Permutation test of") == 2
+    assert text.count("on 3 permutations") == 2
+    assert text.count("Learning curve of") == 2
     page = (folder / "cross_validation.html").read_text("utf-8")
     assert '<section id="permutations"' in page
+    assert '<section id="permutations-1"' in page
     assert '<section id="learning"' in page
+
+
+def test_what_was_permuted_or_made_smaller_is_not_fitted_again(
+    families, study, monkeypatch, capsys
+):
+    folder = families / "small-folds"
+    names = ("permutations.csv", "learning_curve.csv", "leaderboard.csv")
+    before = [(folder / name).read_bytes() for name in names]
+    with monkeypatch.context() as patched:
+        patched.delattr(Experiment, "run")
+        patched.setattr("experiments.folds.fold_baselines.fit_baselines", None)
+        assert run(study, "--runs_dir", str(families), *FAMILIES) == 0
+    assert [(folder / name).read_bytes() for name in names] == before
+    told = capsys.readouterr().out
+    for kept in ("3 permutations, fold 1 to 2: 2", "learning curve, fold 1 to 2: 2"):
+        assert f"{kept} finished before" in told
+    assert "permuted targets, run 1 to 12: 12 finished before" in told
+    assert "fewer training samples, run 1 to 16: 16 finished before" in told
 
 
 def test_what_was_stopped_goes_on_where_it_was(study, tmp_path, monkeypatch, capsys):
@@ -438,6 +475,12 @@ def test_a_killed_cross_validation_ends_with_the_same_table(study, tmp_path):
             ["--folds", "3", "--permutations", "9", "--baselines.enabled", "false"],
             "--permutations is of baselines: set baselines.enabled true",
         ),
+        (["--folds", "3", "--of", "tabular_only"], "--of goes with --permutations or"),
+        (
+            ["--folds", "3", "--learning-curve", "--of", "tabular"],
+            "'tabular' is neither baselines nor .* did you mean 'tabular_only'",
+        ),
+        (["--folds", "3", "--permutations", "2", "--of", "tft"], "nor one of the networks that"),
         (["--data.split.kind", "hash"], "a hash has no folds"),
         (["--folds", "3", "--data.split.fold", "1"], "--data.split.fold: every fold is run"),
         (["--folds", "3", "--data.split.file", "s.csv"], "--data.split.file: a file is one split"),

@@ -19,6 +19,7 @@ from datasets.errors import UsageError
 from datasets.simulation import simulate_cohort
 from engine import Phase, TrainEvents
 from experiments.runs import Experiment
+from models import LinearPath
 from models.tft_models import TFTMultimodal
 from tests.no_waiting import refuse_waiting_in_steps
 
@@ -407,3 +408,28 @@ def test_what_does_not_fit_the_task_is_refused_in_one_line(run, tmp_path, task, 
     assert "\n" not in str(error.value)
     runs = tmp_path / "runs"
     assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.parametrize("task", sorted(DATA))
+def test_every_task_can_stand_on_a_linear_path(make_config, task_dir, task):
+    wanted = {"name": "pca_mlp", "params": {"components": 8}, "linear_path": True, "members": 2}
+    quick = {"trainer.max_epochs": 1, "report.enabled": False, "model": wanted}
+    experiment = Experiment(settings_of(make_config, task_dir, task, **quick))
+    experiment.setup()
+    offset = experiment.data.datasets["train"].offset
+    assert offset is not None
+    assert offset.shape == (experiment.data.trained.sum(), experiment.data.num_classes)
+    assert np.isfinite(offset).all()
+    assert offset.std(axis=0).min() > 0
+    experiment.train()
+    experiment.test()
+    experiment.close()
+    logits = experiment.outputs["test"].logits.numpy()
+    test, scaler = experiment.data.datasets["test"], experiment.data.scaler
+    model = experiment.trainer.model
+    assert isinstance(model, LinearPath)
+    expected = model.predict(test.mean_scans(), test.tabular)
+    if scaler is not None:
+        expected = scaler.restore(torch.from_numpy(expected)).numpy()
+    # An epoch at a small rate changes little: the linear model is what predicts.
+    assert np.corrcoef(logits[:, 0], expected[:, 0])[0, 1] > 0.9

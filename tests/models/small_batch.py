@@ -6,11 +6,12 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from experiments.config import find_named
-from models import MODELS
+from models import MODELS, TrainingSet, fit_before_training, is_fitted_before
 
 SPEC_LEN = 100  # not a multiple of the patch size below
 TAB_DIM = 5
@@ -27,6 +28,7 @@ SMALL_BY_NAME: dict[str, dict[str, Any]] = {
         **SMALL,
     },
     "late_fusion": {"spec_emb": 24, "tab_emb": 12, **SMALL},
+    "pca_mlp": {"hidden_dim": 16, "components": 8, "input_noise": 0.0},
     "spectra_only": {"spec_emb": 24, **SMALL},
     "spectra_cnn": {"spec_emb": 24, "channels": (8, 16)},
     "mean_linear": {},
@@ -56,4 +58,20 @@ def small_model(name: str, num_classes: int = 2, seed: int = 0, **changes: Any) 
     offered = {"tab_dim": TAB_DIM, "spec_len": SPEC_LEN, "num_classes": num_classes, **changes}
     taken = inspect.signature(model_class).parameters
     settings = SMALL_BY_NAME[name] | {k: v for k, v in offered.items() if k in taken}
-    return model_class(**settings)
+    model = model_class(**settings)
+    if is_fitted_before(model):
+        fit_before_training(model, random_training_set(num_classes))
+    for parameter in model.parameters():
+        # A layer that starts at zero lets no gradient through.
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def random_training_set(num_classes: int = 2) -> TrainingSet:
+    """Twenty-four samples as large as the batch's."""
+    rng = np.random.default_rng(0)
+    spectra = rng.normal(size=(24, SPEC_LEN)).astype(np.float32)
+    covariates = rng.normal(size=(24, TAB_DIM)).astype(np.float32)
+    groups = np.arange(24).astype(str)
+    return TrainingSet(spectra, covariates, np.arange(24) % num_classes, groups, "multiclass", 0)

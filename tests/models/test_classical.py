@@ -11,7 +11,15 @@ from sklearn.pipeline import Pipeline
 
 from experiments.config import BASELINE_NAMES, LATE_FUSION
 from models import classical
-from models.classical import CLASSIFIERS, CLIP, REGRESSORS, ClassicalModel, FlooredScaler
+from models.classical import (
+    CLASSIFIERS,
+    CLIP,
+    REGRESSORS,
+    ClassicalModel,
+    FlooredScaler,
+    LinearForm,
+    base_logits,
+)
 
 
 def separable(samples: int = 60, points: int = 30) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -151,3 +159,68 @@ def test_constant_columns_become_zero() -> None:
 
 def test_configuration_names_are_those_of_the_models() -> None:
     assert set(BASELINE_NAMES) == {*CLASSIFIERS, *REGRESSORS, LATE_FUSION}
+
+
+def grouped_noise(task: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Noise in which a group's samples and targets are alike, so that a leak would show."""
+    rng = np.random.default_rng(0)
+    group_of = np.repeat(np.arange(40), 3)
+    x = rng.normal(size=(40, 60))[group_of] + 0.1 * rng.normal(size=(120, 60))
+    classes = {"binary": 2, "multiclass": 3}.get(task)
+    y = rng.normal(size=(40, 1)) if classes is None else np.arange(40) % classes
+    return x, y[group_of], [f"g{number}" for number in group_of]
+
+
+@pytest.mark.parametrize("name", ["spectra_logistic", "spectra_pca_logistic", "spectra_ridge"])
+def test_cross_fitted_logits_are_of_models_of_other_groups(name: str) -> None:
+    task = "regression" if name == "spectra_ridge" else "binary"
+    x, y, groups = grouped_noise(task)
+    logits, form = ClassicalModel(name, task).cross_fit(x, y, groups)
+    if task == "regression":
+        assert np.corrcoef(form(x)[:, 0], y[:, 0])[0, 1] > 0.5
+        assert np.corrcoef(logits[:, 0], y[:, 0])[0, 1] < 0.3
+    else:
+        assert roc_auc_score(y, np.diff(form(x))) > 0.9
+        assert roc_auc_score(y, np.diff(logits)) < 0.65
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        *((name, "binary") for name in ("spectra_logistic", "spectra_pca_logistic")),
+        ("covariates_logistic", "binary"),
+        ("spectra_logistic", "multiclass"),
+        ("spectra_ridge", "regression"),
+        ("covariates_ridge", "regression"),
+    ],
+)
+def test_a_linear_form_is_the_pipelines_decision(name: str, task: str) -> None:
+    x, y, groups = grouped_noise(task)
+    model = ClassicalModel(name, task)
+    _, form = model.cross_fit(x[:90], y[:90], groups[:90])
+    pipeline = model.estimators[0]
+    found = form(1.5 * x)
+    if task == "regression":
+        expected = pipeline.predict(1.5 * x).reshape(-1, 1)
+    else:
+        expected = pipeline.predict_log_proba(1.5 * x)
+        expected, found = (each - each.mean(axis=1, keepdims=True) for each in (expected, found))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_whitened_directions_without_variance_are_left_out() -> None:
+    """In float32 they would be rounding errors, a million times as large as all else."""
+    x, y, groups = separable(100, 30)
+    x -= x.mean(axis=1, keepdims=True)  # as a centred log-ratio leaves it
+    _, form = ClassicalModel("spectra_pca_logistic", "binary").cross_fit(x, y, groups)
+    center, spread = form.center.astype(np.float32), form.spread.astype(np.float32)
+    single = LinearForm(form.weight.astype(np.float32), form.intercept, center, spread, form.bound)
+    rounded = single(x.astype(np.float32))
+    np.testing.assert_allclose(rounded, form(x), atol=1e-3)
+
+
+def test_base_logits_are_finite_also_for_a_class_without_samples() -> None:
+    logits = base_logits(np.array([0, 0, 0, 1]), "multiclass", 3)
+    assert np.isfinite(logits).all()
+    assert logits[0] > logits[1] > logits[2]
+    assert base_logits(np.zeros(5, dtype=int), "binary", 2).shape == (2,)

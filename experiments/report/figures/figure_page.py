@@ -1,9 +1,11 @@
 """Sections, names and menus of figures, and pages of them that need no network."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +15,9 @@ from datasets.errors import file_errors
 from datasets.files import write_whole
 from datasets.messages import Message
 from engine.reporting import PLOTLY_CONFIG, page_template, plotly_js
+
+if TYPE_CHECKING:
+    from experiments.report.words import Words
 
 # Colour-blind safe (Okabe and Ito 2008, "Color Universal Design").
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -106,8 +111,13 @@ def choices_of(sections: Sequence[Section]) -> list[str]:
     return list(dict.fromkeys(section.choice for section in sections if section.choice))
 
 
-def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
-    """Write a page that holds the plotting library; UsageError where it cannot be written."""
+def write_figure_page(
+    path: Path, title: str, lead: str, sections: Sequence[Section], words: Words | None = None
+) -> Path:
+    """Write a page that holds the plotting library; UsageError where it cannot be written.
+
+    With ``words`` its reader can choose the language; the title is then a message of one value.
+    """
     drawn = [(s, "" if s.figure is None else figure_div(s.name, s.figure)) for s in sections]
     template = page_template(TEMPLATES / "figures.html.j2")
     text = template.render(
@@ -115,6 +125,8 @@ def write_figure_page(path: Path, title: str, lead: str, sections: Sequence[Sect
         lead=lead,
         sections=drawn,
         choices=choices_of(sections),
+        words=words,
+        page_data="" if words is None else words.for_script(title, [s.figure for s in sections]),
         plotly_js=plotly_js(),
     )
     with file_errors(f"cannot write {path}"):

@@ -29,7 +29,9 @@ from experiments.report.text.markdown_text import (
 from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
+    from datasets.cohort import Cohort
     from experiments.analysis import Outcome
+    from experiments.config import Config
 
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
@@ -95,14 +97,17 @@ def model_card(outcome: Outcome) -> str:
         licence=_licence(outcome),
         units=_about_units(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
-        code=loading_code(outcome),
+        code=loading_code(config, cohort, scaled=outcome.data.scaler is not None),
     )
 
 
-def loading_code(outcome: Outcome) -> str:
-    """Python that loads the exported weights and defines ``predict``; it runs beside the card."""
-    cohort, steps = outcome.data.cohort, []
-    for spec in outcome.config.data.transforms if cohort.has_spectra else ():
+def loading_code(config: Config, cohort: Cohort, scaled: bool) -> str:
+    """Python that loads the exported weights and defines ``predict``; it runs beside the card.
+
+    ``scaled``: a regression's values are standardised.
+    """
+    steps = []
+    for spec in config.data.transforms if cohort.has_spectra else ():
         named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
         name = json.dumps(named.name)
         if named.name not in TRANSFORMS:  # of the user's own, by its dotted path
@@ -112,7 +117,7 @@ def loading_code(outcome: Outcome) -> str:
         cohort=cohort,
         steps=steps,
         own_transforms=any("find_named" in name for name, _ in steps),
-        scaled=outcome.data.scaler is not None,
+        scaled=scaled,
         files=RunFile,
     )
 

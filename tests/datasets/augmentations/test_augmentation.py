@@ -57,3 +57,15 @@ def test_what_it_is_stays_what_it_was():
 def test_the_smaller_alpha_the_less_is_mixed():
     means = [np.mean([mixed(seed, alpha)[1] for seed in range(200)]) for alpha in (0.001, 0.2, 5)]
     assert means[0] < 0.02 < means[1] < means[2]
+
+
+def test_offsets_are_mixed_as_covariates_are():
+    ours = OURS._replace(offset=np.array([0, 0], np.float32))
+    other = OTHER._replace(offset=np.array([1, -2], np.float32))
+    mixture = Mixup().mix(ours, other, rng(1))
+    share = mixture.tabular[0]
+    assert 0 < share <= 0.5
+    assert mixture.offset is not None
+    assert mixture.offset.tolist() == pytest.approx([share, -2 * share])
+    assert mixture.offset.dtype == np.float32
+    assert Mixup().mix(OURS, OTHER, rng(1)).offset is None

@@ -225,3 +225,30 @@ def test_a_packed_batch_can_be_sent_between_processes():
     again = pickle.loads(pickle.dumps(packed_collate(samples(1, 2))))
     assert_same(again, pad_collate(samples(1, 2)))
     assert pickle.loads(pickle.dumps(partial(packed_collate, pad_rows_to=8)))
+
+
+def offsets(*values: float) -> list[Sample]:
+    return [
+        each._replace(offset=np.array([value, -value], np.float32))
+        for each, value in zip(samples(*range(1, len(values) + 1)), values, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("collate", [pad_collate, packed_collate])
+def test_offsets_go_with_their_samples(collate):
+    expected = [[0.5, -0.5], [2, -2]]
+    batch = collate(offsets(0.5, 2))
+    for found in (batch, batch.to("meta").to("meta"), pickle.loads(pickle.dumps(batch))):
+        assert found.offset.dtype == torch.float32
+        assert found.offset.shape == (2, 2)
+    assert batch.offset.tolist() == batch.to("cpu").offset.tolist() == expected
+    assert batch.to("meta").offset.is_meta
+    assert collate(samples(1, 2)).to("cpu").offset is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinning needs a CUDA device")
+@pytest.mark.parametrize("collate", [pad_collate, packed_collate])
+def test_offsets_are_pinned_and_copied_to_a_gpu(collate):
+    pinned = collate(offsets(0.5, 2)).pin_memory()
+    assert pinned.offset.is_pinned()
+    assert pinned.to("cuda").offset.tolist() == [[0.5, -0.5], [2, -2]]

@@ -206,3 +206,19 @@ def test_pinning_is_left_out_where_there_is_no_gpu():
 def test_no_samples_are_refused():
     with pytest.raises(UsageError, match="no sample"):
         make_loader([], batch_size=4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("augmentations", [(), ("noise",), ("mixup",)])
+def test_each_sample_keeps_its_offset(num_workers, augmentations):
+    data = dataset(augmentations)
+    loader = make_loader(data, batch_size=4, shuffle=True, seed=1, num_workers=num_workers)
+    # Set after the loader is made, as what is fitted to the training set does.
+    numbers = data.targets if augmentations == ("mixup",) else np.arange(SAMPLES)
+    data.offset = np.stack([numbers, -numbers], axis=1).astype(np.float32)
+    seen = 0
+    for batch in loader:
+        rows = [int(name[1:]) for name in batch.sample_id]
+        assert batch.offset.tolist() == data.offset[rows].tolist()
+        seen += len(rows)
+    assert seen == SAMPLES

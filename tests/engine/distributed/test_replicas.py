@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.batches import Batch
 from engine import EpochMetrics, Evaluator, Trainer, build_optimizer
 from engine.distributed.replicas import Replicas, join_rows, split_rows
 from engine.losses import CrossEntropy
@@ -124,3 +125,31 @@ def test_dropout_differs_between_the_gpus():
     inputs = torch.ones(8, 100).cuda(), torch.ones(8, 1).bool().cuda(), torch.zeros(8, 0).cuda()
     first, second = Replicas(model, [0, 1])(*inputs)["logits"].chunk(2)
     assert not torch.equal(first, second)
+
+
+class Offset(nn.Module):
+    """Its offset is its logits."""
+
+    def forward(self, spectra, mask, tabular, scan_rows=None, offset=None):
+        return {"logits": offset, "parts": [{"logits": offset}], "seen": scan_rows is None}
+
+
+def test_each_part_has_its_offsets():
+    offset = torch.arange(5.0)[:, None]
+    inputs = torch.zeros(5, 1, 3), torch.ones(5, 1, dtype=torch.bool), torch.zeros(5, 0)
+    pieces = split_rows((*inputs, offset), [CPU, CPU])
+    joined = join_rows([Offset()(*piece[:3], offset=piece[3]) for piece in pieces], CPU)
+    assert torch.equal(joined["logits"], offset)
+    assert torch.equal(joined["parts"][0]["logits"], offset)
+
+
+@several_gpus
+def test_two_gpus_add_the_offsets_of_the_whole_batch():
+    offset = torch.arange(8.0)[:, None]
+    mask, names = torch.ones(8, 1, dtype=torch.bool), [str(number) for number in range(8)]
+    spectra, tabular, target = torch.zeros(8, 1, 3), torch.zeros(8, 0), torch.zeros(8)
+    given = Batch(spectra, mask, tabular, target, names, offset=offset).to("cuda")
+    for devices in ([0], [0, 1]):
+        model = Offset().cuda()
+        network = model if len(devices) == 1 else Replicas(model, devices)
+        assert torch.equal(call_model(network, given)["logits"].cpu(), offset)

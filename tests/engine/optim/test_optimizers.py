@@ -19,7 +19,8 @@ from engine.optim.optimizers import (
     scale_learning_rate,
 )
 from experiments.config import find_named
-from models import MODELS
+from models import MODELS, Members
+from tests.models.small_batch import small_model
 
 
 @pytest.mark.parametrize(
@@ -258,3 +259,13 @@ def test_layers_far_from_the_output_learn_slower():
 def test_an_optimizer_is_built_by_its_name():
     built = build_optimizer(nn.Linear(2, 1), "sgd", lr=0.1, momentum=0.9)
     assert type(built).__name__ == "SGD"
+
+
+def test_members_have_the_layer_decay_of_one_each():
+    def network():
+        return small_model("spectra_only")
+
+    alone = layer_scales(network(), 0.5)
+    assert len(set(alone.values())) > 1
+    together = layer_scales(Members([network(), network()]), 0.5)
+    assert together == {f"{n}.{name}": s for n in (0, 1) for name, s in alone.items()}

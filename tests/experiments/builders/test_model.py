@@ -281,3 +281,14 @@ def test_parameters_that_fail_in_a_step_are_refused(params):
     settings = OptimizerConfig(name="adamw", params=params)
     with pytest.raises(UsageError, match=r"optimizer\.params: AdamW refuses its parameters"):
         build_configured_optimizer(settings, torch.nn.Linear(2, 1))
+
+
+@pytest.mark.distributed
+def test_processes_share_what_the_first_one_fitted(two_processes):
+    first, second = two_processes["tests.experiments.fitted_network_work"]
+    assert first["linear_path"]["buffers"]["spectra_weight"].any()
+    assert first["linear_path"]["buffers"]["network.1.rotation"].any()
+    assert first["linear_path"]["offset"].std() > 0
+    trees = [buffer for name, buffer in first["ensemble"]["buffers"].items() if "value" in name]
+    assert trees[0].shape[1] > 1
+    torch.testing.assert_close(first, second, rtol=0, atol=0)

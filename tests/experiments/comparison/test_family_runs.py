@@ -113,8 +113,12 @@ def test_families_differ_in_their_parameters_alone(done):
         family: yaml.safe_load((done / f"small-{family}-s0" / "config.yaml").read_text())
         for family in FAMILIES
     }
-    assert configs["tabular_only"]["model"] == {"name": "tabular_only", "params": {"dropout": 0.5}}
-    assert configs["mean_linear"]["model"] == {"name": "mean_linear", "params": {}}
+    alike = {"members": 1, "linear_path": False}
+    assert configs["tabular_only"]["model"] == {
+        **{"name": "tabular_only", "params": {"dropout": 0.5}},
+        **alike,
+    }
+    assert configs["mean_linear"]["model"] == {"name": "mean_linear", "params": {}, **alike}
     for config in configs.values():
         del config["model"], config["exp_name"]
     assert configs["mean_linear"] == configs["tabular_only"]
@@ -227,3 +231,18 @@ def test_the_shipped_families_are_all_the_models():
     assert set(families) == set(MODELS)
     for name, params in families.items():
         assert set(params) <= set(inspect.signature(find_named(name, MODELS, "name")).parameters)
+
+
+def test_families_have_the_members_and_the_linear_path_of_the_configuration():
+    given = [("model.members", "3"), ("model.linear_path", "true")]
+    families = {"mean_linear": {}, "tabular_only": {"dropout": 0.1}}
+    for config in family_runs.plan("tft_baseline", given, families, [0]).values():
+        assert (config.model.members, config.model.linear_path) == (3, True)
+        assert config.model.params == families[config.model.name]
+
+
+def test_families_have_not_the_members_of_an_ensemble(tmp_path):
+    source = tmp_path / "listed.yaml"
+    source.write_text("model: {name: ensemble, members: [{name: mean_linear}]}")
+    (config,) = family_runs.plan(str(source), [], {"tabular_only": {}}, [0]).values()
+    assert (config.model.name, config.model.members) == ("tabular_only", 1)

@@ -74,6 +74,8 @@ OTHER = {
     "data.num_workers": 1,
     "model.name": "mean_linear",
     "model.params": {"d_model": 16},
+    "model.members": 3,
+    "model.linear_path": True,
     "loss.name": "focal",
     "loss.params": {"gamma": 1.0},
     "metrics": ["auroc"],

@@ -202,7 +202,11 @@ def numbers(schema, prefix=""):
 @pytest.mark.parametrize("key", list(numbers(Config)))
 def test_every_number_has_bounds_and_is_finite(key):
     for number in (*UNBOUNDED, True):
-        values = {"trainer": {"early_stopping": {}}, "report": {"threshold": {"rule": "cost"}}}
+        values = {
+            "model": {"name": "tft"},
+            "trainer": {"early_stopping": {}},
+            "report": {"threshold": {"rule": "cost"}},
+        }
         set_key(values, key, number)
         with pytest.raises(UsageError, match=f"^{key}: "):
             check_config(values)

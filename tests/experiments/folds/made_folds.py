@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from engine.metrics import EpochOutputs
 from experiments.config import check_config
@@ -58,7 +59,13 @@ def make_folds(
     validated = {m: change(saved(drawn(task, s + 50, k), names)) for m, (s, k) in models.items()}
     samples = next(iter(outputs.values())).sample_id
     groups = [f"g{n // group_size}" for n in range(len(samples))]
-    cohort = SimpleNamespace(sample_ids=samples, groups=np.array(groups), class_names=names)
+    cohort = SimpleNamespace(
+        sample_ids=samples,
+        groups=np.array(groups),
+        class_names=names,
+        samples=pd.DataFrame({"sample_id": samples}),
+        numeric=[],
+    )
     numbers = np.arange(len(samples)) // (2 * group_size) % count  # both classes in each
     folds = [
         Fold(

@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, r2_score, roc_auc_score
 from datasets.audit import Finding
 from datasets.errors import UsageError
 from engine.reporting import figure_text
-from engine.statistics import bootstrap_p_values, delong_test, holm
+from engine.statistics import bootstrap_p_values
 from experiments.folds.fold_leaderboard import (
     FoldLeaderboard,
     Permutations,
@@ -25,6 +25,7 @@ from experiments.folds.fold_leaderboard import (
 from experiments.folds.fold_page import fold_sections, summary, write_fold_page
 from experiments.folds.fold_text import fold_text, folds_table, leaderboard_cells
 from tests.experiments.folds.made_folds import MODELS, make_folds, rows_of
+from tests.experiments.folds.published_tests import delong_p_value, holm_corrected
 
 
 def reread(table: pd.DataFrame) -> Any:
@@ -67,21 +68,51 @@ def test_every_figure_follows_from_the_table_of_predictions():
     reference, others = "recommended", list(leaderboard.index[1:])
     for model in others:
         row = leaderboard.loc[model]
-        first, second = (torch.tensor(oof[f"{m}:prob_case"]) for m in (model, reference))
-        test = delong_test(first, second, torch.tensor(oof["positive"].to_numpy()).long())
-        assert row["difference"] == pytest.approx(test.difference)
+        ours, theirs = (oof[f"{m}:prob_case"].tolist() for m in (model, reference))
+        first, second = (roc_auc_score(oof["positive"], scores) for scores in (ours, theirs))
+        assert row["difference"] == pytest.approx(first - second)
         assert row["pooled_test"] == "DeLong"
-        assert row["pooled_p"] == pytest.approx(test.p_value)
+        assert row["pooled_p"] == pytest.approx(delong_p_value(ours, theirs, oof["positive"]))
         apart = areas[model] - areas[reference]
         # Ten samples are tested and thirty trained on; those of validation are not among the forty.
         t = apart.mean() / math.sqrt((1 / 4 + 10 / 30) * apart.var(ddof=1))
         assert row["t_test_p"] == pytest.approx(2 * student.sf(abs(t), 3))
         assert row["chosen"] == (oof.groupby("fold")["chosen"].first() == model).sum()
     for raw in ("t_test_p", "pooled_p"):
-        expected = holm(list(leaderboard.loc[others, raw]))
+        expected = holm_corrected(list(leaderboard.loc[others, raw]))
         assert list(leaderboard.loc[others, f"{raw}_holm"]) == pytest.approx(expected)
     own = [roc_auc_score(oof["positive"], oof[f"tft@seed{n}:prob_case"]) for n in range(2)]
     assert list(leaderboard.loc["tft", ["seeds_low", "seeds_high"]]) == pytest.approx(sorted(own))
+
+
+def test_the_definitions_that_figures_are_compared_with_are_right_by_hand():
+    # Two cases, two controls. First model: (3, 1) and (0, 2), second: (2, 2) and (1, 3). The cases'
+    # mean parts in the difference are (1/2, 0), the controls' (0, 1/2): each variance is 1/8, so
+    # z = (1/4) / sqrt(1/8 / 2 + 1/8 / 2) = sqrt(1/2), and p = erfc(z / sqrt(2)).
+    p = delong_p_value([3, 1, 0, 2], [2, 2, 1, 3], [True, True, False, False])
+    assert p == pytest.approx(math.erfc(1 / 2))
+    # In order 0.005 * 4, 0.01 * 3, 0.03 * 2, and the last is no less than the one before it.
+    assert holm_corrected([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_pooled_tests_follow_the_definitions_with_ties_and_many_models():
+    models = {"tft": (1, 0.6), "spectra_svm": (2, 1.2), "covariates_logistic": (3, 0.2)}
+    models |= {"spectra_pls": (4, 0.9), "spectra_extra_trees": (5, 0.1)}
+
+    def rounded(outputs):
+        return replace(outputs, logits=(10 * outputs.logits).round() / 10)
+
+    found = make_folds(models=models, change=rounded)
+    table = by_model(make_leaderboard(found, [])).iloc[1:]
+    oof = reread(found.table())
+    positive = (oof["target"] == "case").tolist()
+    reference = oof["recommended:prob_case"].tolist()
+    assert len(set(reference)) < len(reference) / 2
+    expected = [delong_p_value(oof[f"{m}:prob_case"].tolist(), reference, positive) for m in models]
+    assert list(table.loc[list(models), "pooled_p"]) == pytest.approx(expected)
+    corrected = holm_corrected(expected)
+    assert list(table.loc[list(models), "pooled_p_holm"]) == pytest.approx(corrected)
+    assert corrected != expected
 
 
 def test_models_stand_in_the_order_of_validation():
@@ -244,7 +275,7 @@ def test_the_page_holds_audit_verdict_leaderboard_folds_and_curves(tmp_path):
     board = replace(
         make_leaderboard(make_folds(), []),
         audit=[Finding("order", "warn", 0.9, "It does.")],
-        permutations=Permutations("spectra_svm", 0.9, [0.4, 0.5]),
+        permutations=[Permutations("spectra_svm", 0.9, [0.4, 0.5])],
         learning=learning,
     )
     page = write_fold_page(board, tmp_path).read_text("utf-8")

@@ -37,6 +37,16 @@ def test_the_configurations_own_model_keeps_its_parameters(plan_of):
     assert plan.runs["late_fusion", 0, 0].model.params["dropout"] == 0.5
 
 
+def test_every_family_has_the_members_and_the_linear_path_of_the_configuration(plan_of):
+    given = [("model.members", "3"), ("model.linear_path", "false")]
+    runs = plan_of(*given, count=2, models=["tft", "mean_linear"]).runs
+    assert {config.model.name for config in runs.values()} == {"tft", "mean_linear"}
+    for config in runs.values():
+        assert (config.model.members, config.model.linear_path) == (3, False)
+    for config in plan_of(count=2, models=["tft", "mean_linear"]).runs.values():
+        assert config.model.linear_path
+
+
 def test_a_grid_is_laid_over_every_family(plan_of):
     grid = ["optimizer.lr=1e-4,1e-3", "model.params.dropout=0.1"]
     plan = plan_of(count=2, models=["tft", "late_fusion"], grid=grid)

@@ -18,17 +18,10 @@ const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").re
 
 for (const name of [...names]) for (const longest of [32, 16]) names.add(shown(name, longest));
 
-// All texts of a figure in the page's language; what is no phrase of the page stays as it is.
-const TEXTS = new Set(["text", "name", "title", "label", "ticktext", "categoryarray", "hovertemplate", "hovertext", "x", "y", "labels", "texttemplate", "ticksuffix"]);
 // The darker colours of the palette, lighter where the page is dark.
 const IN_DARK = {"#0072B2": "#4a9fdb", "#D55E00": "#e57a3c", "#009E73": "#22b48b"};
 const isDark = () => getComputedStyle(root).colorScheme === "dark";
-function spoken(value, key) {
-  if (typeof value === "string") return TEXTS.has(key) ? translate(value) : (dark && IN_DARK[value]) || value;
-  if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(item => spoken(item, key));
-  if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, spoken(item, name)]));
-}
+const inDark = value => (dark && IN_DARK[value]) || value;
 
 function inColours(layout) {
   const ink = colour("--ink"), line = colour("--line"), paper = colour("--page");
@@ -51,7 +44,7 @@ const sideBySide = layout => Object.entries(layout).some(([key, axis]) => /^xaxi
 function draw(element) {
   const made = makers.get(element)();
   dark = isDark();
-  const {data, layout} = spoken(made, "");
+  const {data, layout} = spoken(made, "", inDark);
   element.classList.toggle("broad", sideBySide(layout));
   Plotly.react(element, data, inColours(layout), {...page.config, locale: root.lang});
   drawn.set(element, true);
@@ -107,16 +100,7 @@ for (const panel of page.panels) place(find(panel.id), () => {
   };
 });
 
-// -- language, colours, paper ----------------------------------------------------------------------
-
-Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.words, format: {}});
-
-find("language").addEventListener("click", () => {
-  language = language === "en" ? "zh" : "en";
-  remember("language", language);
-  speak();
-  redraw();
-});
+// -- colours, paper --------------------------------------------------------------------------------
 
 const THEMES = {auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark"};
 function wear(theme) {

@@ -6,7 +6,7 @@ const root = document.documentElement;
 // Written with the same rules in words.py, for the page as it is before this script runs.
 const TAGS = {en: "en", zh: "zh-CN"};
 const TRANSLATED_ATTRIBUTES = ["aria-label", "placeholder", "title"];
-const names = new Set([page.title, ...page.names, ...page.known, ...page.samples.id, ...page.samples.group]);
+const names = new Set([page.title, ...page.names, ...page.known ?? [], ...page.samples?.id ?? [], ...page.samples?.group ?? []]);
 let language = page.language;
 
 function fill(phrase, values) {
@@ -30,6 +30,15 @@ function joined(left, right) {
 // A whole text of the page or of a figure, which may be a name.
 const chinese = text => (names.has(text) ? text : page.words[text] ?? text);
 const translate = text => (language === "en" ? text : chinese(text));
+
+// All texts of a figure in the page's language; what is no phrase of the page stays as it is, or becomes `other`.
+const TEXTS = new Set(["text", "name", "title", "label", "ticktext", "categoryarray", "hovertemplate", "hovertext", "x", "y", "labels", "texttemplate", "ticksuffix"]);
+function spoken(value, key, other = text => text) {
+  if (typeof value === "string") return TEXTS.has(key) ? translate(value) : other(value);
+  if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(item => spoken(item, key, other));
+  if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, spoken(item, name, other)]));
+}
 
 // A phrase of the catalogue with its values: names, numbers, phrases, or a list of a phrase and its values.
 function inLanguage(tongue, words, ...values) {
@@ -63,7 +72,7 @@ const named = (tag, name, attributes = {}) => make(tag, {class: "name", title: n
 
 function speak() {
   root.lang = TAGS[language];
-  document.title = phrase("{} - Scanfire report", page.title);
+  document.title = phrase(page.heading, page.title);
   for (const element of document.querySelectorAll("[data-en]")) element.textContent = element.dataset[language];
   for (const attribute of TRANSLATED_ATTRIBUTES)
     for (const element of document.querySelectorAll(`[data-en-${attribute}]`))
@@ -80,6 +89,17 @@ function remember(key, value) {
 function remembered(key) {
   try { return localStorage.getItem("scanfire-" + key); } catch { return null; }
 }
+
+// Plotly's own buttons.
+Plotly.register({moduleType: "locale", name: "zh-CN", dictionary: page.words, format: {}});
+
+// `redraw` is the page's own.
+find("language").addEventListener("click", () => {
+  language = language === "en" ? "zh" : "en";
+  remember("language", language);
+  speak();
+  redraw();
+});
 
 const MINUS = "−", NOTHING = "–";
 // Shares and what is between -1 and 1; what is not 0 or 1 never looks as if it were (engine/figure_format.py).
