@@ -160,8 +160,6 @@ def member_weights(runs: Mapping[tuple[str, int, int], FinishedRun], seed: int) 
     files = [run.folder / RunFile.WEIGHTS for key, run in runs.items() if key[1] == seed]
     found = [load_file(file).get("member_weights") for file in files if file.is_file()]
     chosen = [weights for weights in found if weights is not None]
-    # By ``auto`` folds may have other members than the first, whose settings are taken.
-    chosen = [weights for weights in chosen if weights.shape == chosen[0].shape]
     if len({len(weights) for weights in chosen}) != 1:  # none, or of other members
         return []
     mean: list[float] = torch.stack(chosen).mean(dim=0).tolist()
