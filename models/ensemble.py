@@ -23,9 +23,9 @@ SMALLEST = 1e-6
 class Ensemble(Weighted):
     """Networks that are trained side by side, each with the loss for itself, and classical models.
 
-    The classical models are fitted before the training. The logits are the mean of all members',
-    or with ``stacked`` a sum whose weights from 0 a validation set chooses, drawn towards the mean.
-    Of a regression the members' values take the place of logits.
+    At least one network is needed; the classical models are fitted before the training. The logits
+    are the mean of all members', or with ``stacked`` a sum whose weights from 0 a validation set
+    chooses, drawn towards the mean. Of a regression the members' values take the place of logits.
 
     Attributions by gradients are those of the networks and linear models: trees have no gradient.
     """
@@ -41,11 +41,22 @@ class Ensemble(Weighted):
         self._takes_rows = taking_rows(networks.values())
         self.classical = nn.ModuleDict(classical)
         self.stacked = stacked
+        if not networks:
+            raise ValueError("an ensemble needs at least one network: others are not trained")
         self.member_names = [*networks, *classical]
         count = len(self.member_names)
-        if not count:
-            raise ValueError("an ensemble needs at least one member")
         self.register_buffer("member_weights", torch.full((count,), 1 / count))
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """Members of trees that have a weight."""
+        weights = dict(zip(self.member_names, self.member_weights.tolist(), strict=True))
+        of_trees = [
+            name
+            for name, own in self.classical.items()
+            if any(isinstance(part, Trees) for part in own.modules())
+        ]
+        return [name for name, weight in weights.items() if name in of_trees and weight]
 
     def choose_weights(self, logits: np.ndarray, targets: np.ndarray, task: str) -> None:
         """Weigh the members by logits [N, M, C] of samples that none was trained on."""
@@ -72,25 +83,27 @@ class Ensemble(Weighted):
         ]
         outputs = _side_by_side(each)
         logits = [own["logits"] for own in each]
-        if self.training and each:
+        if self.training:
             outputs["logits"] = torch.stack(logits).mean(dim=0)
             outputs[PARTS] = [part for own in each for part in own.get(PARTS, [own])]
             return outputs
         logits += [member(spectra, mask, tabular) for member in self.classical.values()]
         together = torch.stack(logits, dim=1)
-        outputs["logits"] = torch.einsum("m,bmc->bc", self.member_weights, together)
+        # Not as a product of matrices, which mixed precision would round.
+        outputs["logits"] = (self.member_weights[:, None] * together).sum(dim=1)
         return {**outputs, "member_logits": together}
 
 
 def _side_by_side(each: Sequence[Mapping[str, Any]]) -> Outputs:
-    """Embeddings joined; of attention weights of one name the first."""
+    """Embeddings that all networks have, joined; of attention weights of one name the first."""
     found: Outputs = {}
     attention: dict[str, Tensor] = {}
     for outputs in each:
         attention = {**outputs.get("attention_weights", {}), **attention}
     for name in JOINED:
         vectors = [outputs[name] for outputs in each if outputs.get(name) is not None]
-        if vectors:
+        # A gate is compared with the spectra's vectors, of which there would be more.
+        if len(vectors) == len(each):
             found[name] = torch.cat(vectors, dim=-1)
     return {**found, "attention_weights": attention} if attention else found
 
@@ -117,8 +130,9 @@ class ClassicalMember(nn.Module):
 
         x = training.spectra if self.of_spectra else training.covariates
         fitted = ClassicalModel(self.name, training.task, training.seed)
-        fitted.fit(x, training.targets, training.groups)
+        fitted.fit(x, training.targets, training.groups.tolist())
         for model, estimator in zip(self.models, fitted.estimators, strict=True):
+            assert isinstance(model, LinearModel | Trees)
             model.take(estimator)
 
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor) -> Tensor:
@@ -157,7 +171,7 @@ class LinearModel(nn.Module):
             return
         form = LinearForm.of(estimator)
         for name, value in form._asdict().items():
-            getattr(self, name).copy_(torch.as_tensor(value))
+            getattr(self, name).copy_(torch.tensor(value))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits or values [B, C] of x [B, F]."""
@@ -186,11 +200,12 @@ class Trees(nn.Module):
     right: Tensor
     value: Tensor
     depth: Tensor
+    logarithm: Tensor
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
         for name in ("feature", "left", "right"):
-            self.register_buffer(name, torch.zeros(1, 1, dtype=torch.long))
+            self.register_buffer(name, torch.zeros(1, 1, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(1, 1))
         self.register_buffer("value", torch.zeros(1, 1, width))
         self.register_buffer("depth", torch.zeros((), dtype=torch.long))
@@ -241,7 +256,8 @@ class Trees(nn.Module):
         trees = torch.arange(len(self.feature), device=x.device)
         node = torch.zeros(len(x), len(trees), dtype=torch.long, device=x.device)
         for _ in range(int(self.depth)):
-            goes_left = x.gather(1, self.feature[trees, node]) <= self.threshold[trees, node]
-            node = torch.where(goes_left, self.left[trees, node], self.right[trees, node])
+            value = x.gather(1, self.feature[trees, node].long())
+            goes_left = value <= self.threshold[trees, node]
+            node = torch.where(goes_left, self.left[trees, node], self.right[trees, node]).long()
         mean = self.value[trees, node].mean(dim=1)
         return torch.where(self.logarithm, mean.clamp_min(SMALLEST).log(), mean)

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from experiments.analysis.outcome import (
         Outcome,
         TestAnalysis,
+        about_members,
         about_methods,
         about_positive_class,
         about_refitted,
         about_too_few,
+        about_trees,
         about_unexplained,
         as_plain,
         ranked_outputs,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets.cohort import about_positive
 from datasets.messages import Message, sentences
-from engine.reporting import metric_message
+from engine.reporting import figure_text, metric_message
 from engine.statistics import (
     BOOTSTRAP,
     CLOPPER_PEARSON,
@@ -41,7 +41,7 @@ class TestAnalysis:
     one for each label or value. ``scan_weights`` are of each sample's real scans, N of [S_i];
     ``gate`` tells by how much the covariates move the spectra's vector, relative to its length,
     [N]; ``heads`` are logits of the spectra's and of the covariates' auxiliary head, [N, C] each;
-    ``embedding`` is [N, E].
+    ``embedding`` is [N, E]; ``without_gradient`` are members that ``explained`` leaves out.
     """
 
     __test__ = False  # pytest takes a class of such a name for tests
@@ -55,6 +55,7 @@ class TestAnalysis:
     heads: tuple[Tensor, Tensor] | None = None
     embedding: Tensor | None = None
     embedding_source: str = "embedding"
+    without_gradient: Sequence[str] = ()
 
     def take(self, rows: Sequence[int]) -> TestAnalysis:
         """The same of some samples, in the order of ``rows``; what is of many stays as it is."""
@@ -147,6 +148,23 @@ def _names(figures: Sequence[Mapping[str, Interval]], method: str) -> list[str]:
     return list(dict.fromkeys(n for own in figures for n, f in own.items() if f.method == method))
 
 
+def about_members(weights: Mapping[str, float]) -> Message:
+    """One line on what the logits of a model's members are multiplied by; empty without members."""
+    if not weights:
+        return Message("")
+    each = [Message("{} {}", Message(name), figure_text(w)) for name, w in weights.items()]
+    return Message("members, weighed on the validation set: {}", each)
+
+
+def about_trees(findings: TestAnalysis) -> Message:
+    """One line on members that the attributions leave out; empty where there are none."""
+    if not findings.explained or not findings.without_gradient:
+        return Message("")
+    return Message(
+        "attributions leave out {}: trees have no gradient", list(findings.without_gradient)
+    )
+
+
 def about_positive_class(task: str, names: Sequence[str]) -> str:
     """A sentence on which class is the positive one; empty for tasks other than binary."""
     about = about_positive(task, names)
@@ -170,6 +188,7 @@ class Outcome:
     of the test metrics, empty where none are wanted. ``parameters`` counts trainable ones.
     ``audit`` has the gravest first. After a refit, ``selected_test`` are the test metrics of
     the weights selected before. ``baseline_outputs`` are subset -> baseline -> outputs.
+    ``member_weights`` are of an ensemble's members, empty of a single model.
     """
 
     run_dir: Path
@@ -187,6 +206,7 @@ class Outcome:
     leaderboard: Leaderboard | None = None
     selected_test: Mapping[str, float] = field(default_factory=dict)
     baseline_outputs: Mapping[str, Mapping[str, EpochOutputs]] = field(default_factory=dict)
+    member_weights: Mapping[str, float] = field(default_factory=dict)
 
     def about_positive(self) -> str:
         """:func:`about_positive_class` of the cohort."""

@@ -14,10 +14,14 @@ from engine.metrics import EpochOutputs, summarise_attention
 from engine.statistics import Calibration, OperatingPoint, calibrate, operating_points
 from experiments.analysis.outcome import TestAnalysis, ranked_outputs
 from handlers.attribution import FILE_NAME, Attribution
+from models import Ensemble
 
 if TYPE_CHECKING:
     from engine.evaluator import Evaluator
     from experiments.config import ReportConfig, ThresholdConfig
+
+# The method of attribution that needs no gradient.
+ABLATION = "feature_ablation"
 
 
 class AnalysisCollector:
@@ -63,7 +67,7 @@ class TestSetAnalysis:
         run_dir: Path,
         output_names: Sequence[str] = (),
     ) -> None:
-        self.tester = tester
+        self.tester, self.settings = tester, settings
         self.attribution: Attribution | None = None
         self.wanted = settings.enabled
         chosen = settings.attribution
@@ -89,7 +93,12 @@ class TestSetAnalysis:
         with weights():
             attention = summarise_attention(self.tester.model, loader, self.tester.device)
         explained = () if self.attribution is None else self.attribution.sets
-        return metrics, kept.findings(explained=explained, attention=attention)
+        model, trees = self.tester.model, []
+        if isinstance(model, Ensemble) and self.settings.attribution.method != ABLATION:
+            trees = model.without_gradient
+        return metrics, kept.findings(
+            explained=explained, attention=attention, without_gradient=trees
+        )
 
 
 def decide(

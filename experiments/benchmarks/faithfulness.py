@@ -97,7 +97,8 @@ def read_subject(run_dir: Path) -> AuditContext:
         run_dir: Its folder.
     """
     config = load_config(str(run_dir / RunFile.CONFIG))
-    data = build_data(config, run_dir / "splits.csv")
+    fitted_on = ("train", "val") if config.trainer.refit else ("train",)
+    data = build_data(config, run_dir / RunFile.SPLITS, fitted_on)
     model, untrained = (_build_model(config, data) for _ in range(2))
     model.load_state_dict(load_file(run_dir / RunFile.WEIGHTS))
     return AuditContext(
@@ -118,7 +119,7 @@ def _build_model(config: Config, data: Data) -> nn.Module:
 
 def mean_input(data: Data) -> tuple[Tensor, Tensor]:
     """The mean of the training scans, without augmentation, [L], and of the covariates, [D]."""
-    train = np.flatnonzero(data.split == "train")
+    train = np.flatnonzero(data.trained)
     rows = np.sort(np.concatenate([data.cohort.scan_rows[i] for i in train]))
     total = sum(
         data.transforms(chunk).sum(axis=0, dtype=np.float64)
@@ -149,7 +150,7 @@ def measure(subject: AuditContext) -> Figures:
 
 
 def _measure(subject: AuditContext) -> Figures:
-    loaders, axis = subject.data.loaders, np.asarray(subject.data.cohort.axis)
+    loaders, axis = subject.data.loaders, np.asarray(subject.data.axis)
     test = list(loaders["test"])
     count = sum(len(batch.sample_id) for batch in test)
     began = time.perf_counter()

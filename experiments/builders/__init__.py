@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.builders.automatic import choose_automatically
     from experiments.builders.budget import about_budget, derive_budget, keep_budget
     from experiments.builders.data import (
         Data,

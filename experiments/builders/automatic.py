@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datasets.transforms import make_transforms
-from engine.metrics import CLASSES
-from experiments.config import ModelConfig
+from engine.distributed import broadcast_from_main
+from experiments.config import AUTOMATIC, keep_automatic
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from experiments.config import Config
 
-# In place of a model's name and of transforms.
-AUTOMATIC = "auto"
 _SCALED = {"name": "standardize", "params": {"min_std": 0.1, "relative_to": "median", "clip": 8.0}}
 _BINNED = {"name": "bin", "params": {"width": 3}}
 # The first fits counts, the others any intensities; those that take no negative values are not
 # tried where there are some.
 TREATMENTS: dict[str, list[Any]] = {
-    "centred log-ratio of binned counts": ["tic", _BINNED, "clr", _SCALED],
+    "centred log-ratio": ["tic", _BINNED, "clr", _SCALED],
     "square root": ["tic", "sqrt", _SCALED],
     "standard normal variate": ["snv", _SCALED],
 }
-NON_NEGATIVE = ("centred log-ratio of binned counts", "square root")
+NON_NEGATIVE = ("centred log-ratio", "square root")
 # Samples that a treatment is chosen by, and points below which neighbours are not averaged.
 MOST_SAMPLES, FEWEST_POINTS = 2000, 1500
 # From so many training samples on the modalities are trained together, and a transformer is one of
@@ -35,49 +32,41 @@ JOINTLY, WITH_TRANSFORMER = 300, 2000
 NETWORKS = 8
 
 
-def is_automatic(config: Config) -> bool:
-    """Whether something is left to :func:`choose_automatically`."""
-    return AUTOMATIC in (config.model.name, *config.data.transforms)
-
-
-def choose_automatically(
-    config: Config, cohort: Cohort, train: np.ndarray, tab_dim: int
-) -> list[str]:
+def choose_automatically(config: Config, cohort: Cohort, train: np.ndarray) -> list[str]:
     """Replace ``auto`` in a configuration; ``train`` are the samples to choose by, bool [N].
 
-    Returns a printed line on each choice.
+    Returns a printed line on each choice. Collective.
     """
-    told = []
+    chosen, told = config.resolved(), []
     if AUTOMATIC in config.data.transforms:
-        steps, reason = _choose_treatment(config, cohort, np.flatnonzero(train))
-        config.data.transforms = type(config.data).model_validate({"transforms": steps}).transforms
+        samples = np.flatnonzero(train)
+        steps, reason = broadcast_from_main(lambda: _choose_treatment(config, cohort, samples))
+        chosen["data"]["transforms"] = steps
         told.append(f"treatment: {reason}")
     if config.model.name == AUTOMATIC:
-        config.model = _choose_model(cohort, int(train.sum()), tab_dim)
-        members = config.model.members
-        assert isinstance(members, list)
-        told.append(
-            f"model: an ensemble of {', '.join(member.name for member in members)} "
-            f"({train.sum()} training samples)"
-        )
+        chosen["model"] = _choose_model(cohort, int(train.sum()))
+        names = ", ".join(member["name"] for member in chosen["model"]["members"])
+        told.append(f"model: an ensemble of {names} ({train.sum()} training samples)")
+    keep_automatic(config, chosen)
     return told
 
 
-def _choose_model(cohort: Cohort, samples: int, tab_dim: int) -> ModelConfig:
+def _choose_model(cohort: Cohort, samples: int) -> dict[str, Any]:
     """An ensemble of what the cohort has the data for."""
     members: list[dict[str, Any]] = []
     kind = "ridge" if cohort.task == "regression" else "logistic"
-    modalities = ["spectra"] * cohort.has_spectra + ["covariates"] * (tab_dim > 0)
+    has_covariates = bool(cohort.numeric or cohort.categorical)
+    modalities = ["spectra"] * cohort.has_spectra + ["covariates"] * has_covariates
     if cohort.has_spectra:
         separate = {"fusion": "separate"} if samples < JOINTLY else {}
         members.append({"name": "pca_mlp", "params": separate, "members": NETWORKS})
         if samples >= WITH_TRANSFORMER:
-            members.append({"name": "tft" if tab_dim else "spectra_only"})
+            members.append({"name": "tft" if has_covariates else "spectra_only"})
     else:
         members.append({"name": "tabular_only", "members": NETWORKS})
     for modality in modalities:
         members += [{"name": f"{modality}_{kind}"}, {"name": f"{modality}_extra_trees"}]
-    return ModelConfig.model_validate({"name": "ensemble", "members": members})
+    return {"name": "ensemble", "members": members}
 
 
 def _choose_treatment(config: Config, cohort: Cohort, train: np.ndarray) -> tuple[list[Any], str]:
@@ -121,13 +110,15 @@ def _loss_of_linear_model(
     targets, groups = cohort.targets[train], cohort.groups[train]
     if cohort.task == "regression":
         targets = (targets - targets.mean(axis=0)) / np.maximum(targets.std(axis=0), 1e-12)
-    columns: Sequence[np.ndarray] = [targets]
-    if cohort.task == "multilabel":
-        columns = [column for column in targets.T.astype(int) if len(np.unique(column)) > 1]
-    task = cohort.task if cohort.task in (*CLASSES, "regression") else "binary"
-    name = "spectra_ridge" if task == "regression" else "spectra_pca_logistic"
+        name, task, columns = "spectra_ridge", "regression", [targets]
+    else:
+        name, task = "spectra_pca_logistic", "multiclass"
+        each = targets.T if cohort.task == "multilabel" else [targets]
+        # A class that none of these samples has is left out, and so is a constant label.
+        columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in each]
+        columns = [column for column in columns if column.any()]
     losses = []
     for column in columns:
         logits, _ = ClassicalModel(name, task, config.seed).cross_fit(spectra, column, groups)
         losses.append(mean_loss(logits, column, task))
-    return float(np.mean(losses))
+    return float(np.mean(losses)) if losses else 0.0

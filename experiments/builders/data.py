@@ -45,10 +45,10 @@ from datasets.transforms import (
     make_transforms,
 )
 from engine.distributed import main_process_first, rank, world_size
-from experiments.builders.automatic import AUTOMATIC, choose_automatically, is_automatic
+from experiments.builders.automatic import choose_automatically
 from experiments.builders.budget import derive_batch_size
 from experiments.builders.split import split_cohort, tested_fold
-from experiments.config import ComponentConfig, find_named
+from experiments.config import AUTOMATIC, ComponentConfig, find_named, is_automatic
 from experiments.run_files import check_same_data, data_version
 
 if TYPE_CHECKING:
@@ -218,9 +218,9 @@ def build_data(
         files = cohort.fingerprint(digest_memory(settings))
     told: list[str] = []
     if is_automatic(config):
-        train = np.isin(split_cohort(cohort, settings, settings.split.file), fitted_on)
-        covariates = len(cohort.numeric) + len(cohort.categorical)
-        told = choose_automatically(config, cohort, train, covariates)
+        split = split_cohort(cohort, settings, splits_file or settings.split.file)
+        train = np.isin(split, fitted_on)
+        told = choose_automatically(config, cohort, train)
     transforms = configured_transforms(settings)
     if not cohort.has_spectra:
         transforms, augmentations = Compose([]), []

@@ -83,17 +83,18 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
             whole[rows] = offset
             whole[others] = model.predict(train.mean_scans(others), train.tabular[others])
             offset = whole
-        return offset, dict(model.named_buffers())
+        return offset, model.state_dict()
 
     train.offset, fitted = broadcast_from_main(fit)
-    model.load_state_dict(fitted, strict=False)  # trees bring their sizes with them
+    # Not by copying: trees bring their sizes with them.
+    model.load_state_dict(fitted)
 
 
 def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) -> nn.Module:
     """The configured model; ``sizes`` are offered to constructors that have these parameters."""
     if isinstance(settings.members, list):
         return _build_ensemble(settings, settings.members, sizes, task)
-    model = _build_members(settings, settings.members, "model", sizes)
+    model = _build_members(settings, settings.members, "model", sizes, task)
     if not settings.linear_path:
         return model
     # The linear model sees what the network sees.
@@ -107,10 +108,10 @@ def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) ->
 
 
 def _build_members(
-    settings: ComponentConfig, count: int, key: str, sizes: Mapping[str, int]
+    settings: ComponentConfig, count: int, key: str, sizes: Mapping[str, int], task: str
 ) -> nn.Module:
     """A model, or several of it."""
-    model_class = find_named(settings.name, MODELS, f"{key}.name")
+    model_class = _find_model(settings.name, f"{key}.name", task)
     networks = [
         construct(model_class, settings.params, f"{key}.params", sizes) for _ in range(count)
     ]
@@ -127,12 +128,17 @@ def _build_ensemble(
         while name in (*networks, *classical):  # a second one of a name
             name = f"{name}_{number + 1}"
         if member.name not in classical_names(task):
-            networks[name] = _build_members(member, member.members, key, sizes)
+            networks[name] = _build_members(member, member.members, key, sizes, task)
             continue
         if member.params or member.members > 1:
             raise UsageError(f"{key}: '{member.name}' has neither params nor several members")
         features = sizes[SPECTRA if member.name.startswith("spectra") else COVARIATES]
         classical[name] = ClassicalMember(member.name, features, sizes["num_classes"], task)
+    if not networks:
+        raise UsageError(
+            "model.members: classical models are not trained; name a network too (choices: "
+            f"{', '.join(MODELS)}), or compare them as baselines"
+        )
     own = {"networks": networks, "classical": classical}
     ensemble: nn.Module = construct(Ensemble, settings.params, "model.params", own)
     return ensemble
@@ -222,11 +228,18 @@ def check_modalities(name: str, key: str, data: Data) -> None:
 
 
 def _needs(name: str, key: str, modality: str, task: str) -> bool:
-    """Whether a model needs a modality; one with a default size, such as 0, can do without."""
+    """Whether a model needs a modality; one whose size is 0 by default can do without."""
     if name in classical_names(task):
         return name.startswith("spectra") == (modality == SPECTRA)
-    parameter = inspect.signature(find_named(name, MODELS, key)).parameters.get(modality)
-    return parameter is not None and parameter.default in (parameter.empty, None)
+    parameter = inspect.signature(_find_model(name, key, task)).parameters.get(modality)
+    return parameter is not None and parameter.default != 0
+
+
+def _find_model(name: str, key: str, task: str) -> Any:
+    """A network's class; the nearest name of an ensemble's member may be of a classical model."""
+    of_member = key.startswith("model.members.")
+    further = dict.fromkeys(classical_names(task)) if of_member else {}
+    return find_named(name, {**MODELS, **further}, key)
 
 
 def _without(modality: str) -> str:

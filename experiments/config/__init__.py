@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.config.automatic import AUTOMATIC, is_automatic, keep_automatic
     from experiments.config.changed_settings import (
         ATTACH,
         Change,

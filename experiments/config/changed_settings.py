@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from datasets.errors import UsageError
+from experiments.config.automatic import keep_automatic
 from experiments.config.components import Section
 from experiments.config.schema import Config
 from experiments.config.yaml_text import read_yaml
@@ -132,6 +133,7 @@ def describe_changes(changes: Iterable[Change]) -> str:
 def unused_settings(source: str, written: Any, config: Config, own: Config) -> str | None:
     """One line on settings of the file ``source`` (``config``) that the continued run's replace."""
     keys = list(_nested_keys(written))
+    keep_automatic(config, own.resolved())
     changes = changes_between(own.resolved(), config.resolved())
     unused = [c for c in changes if any(f"{key}.".startswith(f"{c.key}.") for key in keys)]
     if not unused:

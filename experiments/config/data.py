@@ -16,6 +16,7 @@ from datasets.simulation import (
     Technique,
 )
 from engine.metrics import CLASSES, TASKS
+from experiments.config.automatic import AUTOMATIC
 from experiments.config.components import (
     ComponentConfig,
     Count,
@@ -216,7 +217,10 @@ class DataConfig(Section):
         default="standard",
         description="of numeric covariates: standardised, or linear within each of 8 bins",
     )
-    transforms: Steps = Field(default=["tic", "sqrt", "standardize"])
+    transforms: Steps = Field(
+        default=["tic", "sqrt", "standardize"],
+        description=f"or {AUTOMATIC}: those of the least loss within the training set",
+    )
     augmentations: Steps = Field(default=[])
     split: SplitConfig = SplitConfig()
     verify: bool = Field(
@@ -243,6 +247,14 @@ class DataConfig(Section):
             used = set(columns if self.numeric is None else self.numeric) - set(labels)
             self.derive("log", [column for column in columns if column in used])
         return self
+
+    @field_validator("transforms")
+    @classmethod
+    def _automatic_alone(cls, steps: list[str | ComponentConfig]) -> list[str | ComponentConfig]:
+        names = [step if isinstance(step, str) else step.name for step in steps]
+        if AUTOMATIC in names and steps != [AUTOMATIC]:
+            raise ValueError(f"'{AUTOMATIC}' chooses all of them and stands alone; leave one out")
+        return steps
 
     @field_validator("batching")
     @classmethod

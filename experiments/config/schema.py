@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     PrivateAttr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -17,6 +19,7 @@ from pydantic import (
 
 from engine.metrics import TASKS, Mode, better_when, by_target
 from engine.optim import SCHEDULES, TAKEN_BY
+from experiments.config.automatic import AUTOMATIC
 from experiments.config.components import (
     ComponentConfig,
     Count,
@@ -75,7 +78,11 @@ class MemberConfig(ComponentConfig):
 class ModelConfig(ComponentConfig):
     """The network, how many of it, and what it stands on."""
 
-    members: Members | list[MemberConfig] = Field(
+    members: Annotated[
+        Annotated[Members, Tag("number")] | Annotated[list[MemberConfig], Tag("list")],
+        # Else an error in a list would be told as that of a number.
+        Discriminator(lambda given: "list" if isinstance(given, list) else "number"),
+    ] = Field(
         default=1,
         description="networks of different initial weights, whose logits are averaged; "
         f"of an {ENSEMBLE} a list of models",
@@ -100,6 +107,11 @@ class ModelConfig(ComponentConfig):
 
     @model_validator(mode="after")
     def _ensemble_has_members(self) -> ModelConfig:
+        if self.name == AUTOMATIC:
+            for key, field in type(self).model_fields.items():
+                if key != "name" and getattr(self, key) != field.default:
+                    told = f"{key}: the model '{AUTOMATIC}' is chosen as a whole; leave it out"
+                    raise ValueError(told)
         listed = isinstance(self.members, list)
         if listed != (self.name == ENSEMBLE):
             has = "has a list of members" if self.name == ENSEMBLE else "has a number of members"

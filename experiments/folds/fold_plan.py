@@ -14,13 +14,21 @@ import numpy as np
 
 from datasets.errors import UsageError, nearest
 from engine.metrics import TASKS
-from experiments.builders import digest_memory, make_folds, read_cohort, split_fold
+from experiments.builders import (
+    choose_automatically,
+    digest_memory,
+    make_folds,
+    read_cohort,
+    split_fold,
+)
 from experiments.config import (
     FAMILIES,
     IN_FOLDS,
     Config,
     choose_families,
     family_override,
+    is_automatic,
+    keep_automatic,
     load_config,
 )
 from experiments.run_files import DataVersion, data_version
@@ -121,13 +129,17 @@ def make_plan(
         drawn = make_folds(cohort, settings)
         for number, name in enumerate(drawn.names):
             split = split_fold(cohort, settings, drawn, number)
-            version = data_version(settings, cohort, files).with_split(cohort.sample_ids, split)
             by_number = settings.split.kind == "kfold"
             place = str(number) if by_number else json.dumps(name, ensure_ascii=False)
             own = [*shared, *again, ("data.split.fold", place)]
             title = f"{f'r{repeat}-' if repeat else ''}fold{number}"
             title += "" if by_number else f"-{_as_file_name(name)}"
-            folds.append(Fold(name, repeat, split, version, load_config(source, own)))
+            of_fold = load_config(source, own)
+            if is_automatic(of_fold):
+                for line in choose_automatically(of_fold, cohort, split == "train"):
+                    print(f"{title} {line}", flush=True)
+            version = data_version(of_fold.data, cohort, files).with_split(cohort.sample_ids, split)
+            folds.append(Fold(name, repeat, split, version, of_fold))
             for (candidate, lines), seed in product(candidates.items(), range(seeds)):
                 called = [base.exp_name, title]
                 if candidate != base.model.name:
@@ -138,7 +150,9 @@ def make_plan(
                     kept = str(first_seed + repeat)
                     chosen += [("seed", str(base.seed + seed)), ("data.split.seed", kept)]
                 chosen.append(("exp_name", json.dumps("-".join(called), ensure_ascii=False)))
-                runs[candidate, base.seed + seed, len(folds) - 1] = load_config(source, chosen)
+                config = load_config(source, chosen)
+                keep_automatic(config, of_fold.resolved())
+                runs[candidate, base.seed + seed, len(folds) - 1] = config
     if len({config.exp_name for config in runs.values()}) < len(runs):
         raise UsageError("--models: two of them end in the same name")
     of = [base.seed + seed for seed in range(seeds)]

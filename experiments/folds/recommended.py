@@ -92,7 +92,9 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     if LATE_FUSION in names:
         fitted = replace(fitted, fused=singles)
     write_whole(pack_preprocessing(data), folder, RunFile.PREPROCESSING)
-    write_whole(write_yaml(plan.base.plain()).encode(), folder, RunFile.CONFIG)
+    settings = plan.base.plain()
+    settings["data"]["transforms"] = config.plain()["data"]["transforms"]  # not ``auto``
+    write_whole(write_yaml(settings).encode(), folder, RunFile.CONFIG)
     card = _card(board, "", LOAD_BASELINES)
     write_whole(card.encode(), folder, RunFile.CARD)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
@@ -170,8 +172,6 @@ def _final_config(found: OutOfFold, name: str, seed: int) -> Config:
     own = [found.runs[name, seed, number] for number in range(len(plan.folds))]
     values = check_config(own[0].config).resolved()
     values["exp_name"] = f"{plan.base.exp_name}-{FOLDER}"
-    chosen = plan.runs[name, seed, 0].plain()  # where it is ``auto`` all samples choose
-    values["model"], values["data"]["transforms"] = chosen["model"], chosen["data"]["transforms"]
     values["trainer"]["max_epochs"] = max(run.config["trainer"]["max_epochs"] for run in own)
     values["data"]["split"] = plan.base.data.split.plain() | {"fold": None}
     return check_config(values)

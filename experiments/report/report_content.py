@@ -23,7 +23,7 @@ from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
 from engine.metrics import CLASSES, LAST_EPOCH, EpochOutputs
 from engine.reporting import read_log
-from experiments.analysis import Outcome, TestAnalysis
+from experiments.analysis import Outcome, TestAnalysis, about_members
 from experiments.config import write_yaml
 from experiments.launch import REQUIREMENTS
 from experiments.report.text import limits, warnings_of
@@ -221,6 +221,9 @@ def _about_model(outcome: Outcome) -> str:
         text = Message(f"{told}; the last epoch, as few samples validate it.", *about)
     else:
         text = Message(f"{told}; the best checkpoint by {{}}.", *about, monitor)
+    members = about_members(outcome.member_weights)
+    if members:
+        text = sentences(text, Message("{}.", members.capitalized))
     if "val" not in outcome.data.fitted_on:
         return text
     refitted = Message(

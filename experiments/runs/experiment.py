@@ -193,10 +193,10 @@ class Experiment:
     @property
     def member_weights(self) -> dict[str, float]:
         """The weight of each member of the model, if it has members, after :meth:`validate`."""
-        if self._member_weights is None:
+        model = self.trainer.model
+        if self._member_weights is None or not isinstance(model, Weighted):
             return {}
-        names = self.trainer.model.member_names
-        return dict(zip(names, self._member_weights.tolist(), strict=True))
+        return dict(zip(model.member_names, self._member_weights.tolist(), strict=True))
 
     @property
     def exit_code(self) -> int | None:
@@ -445,7 +445,9 @@ class Experiment:
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
         manual_seed(self.config.seed)
+        chosen = self.data.chosen
         self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
+        self.data = replace(self.data, chosen=chosen)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
         self.handlers = replace(self.handlers, log=log)
@@ -522,6 +524,7 @@ class Experiment:
             leaderboard=self.leaderboard,
             baseline_outputs=self.baseline_outputs,
             selected_test=self.selected.test if self.selected else {},
+            member_weights=self.member_weights,
         )
         page, self.note = export_run(outcome, weights)
         self.handlers.log.write_once(FINISHED)

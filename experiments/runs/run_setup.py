@@ -25,6 +25,7 @@ from experiments.config import (
     OptimizerConfig,
     changes_between,
     describe_changes,
+    keep_automatic,
     load_config,
     refuse_changes,
     refuse_without_effect,
@@ -102,6 +103,7 @@ def changes_since(
     source = resolved if resolved.is_file() else run_dir / RunFile.CONFIG
     before = with_training_settings(load_config(str(source)).resolved(), meta.get(SETTINGS, {}))
     keep_budget(config, before, chosen_of(run_dir))
+    keep_automatic(config, before)
     return before, changes_between(before, config.resolved())
 
 

@@ -13,8 +13,10 @@ from datasets.cohort import about_positive
 from datasets.errors import UsageError
 from engine.reporting import figure_text
 from experiments.analysis import (
+    about_members,
     about_refitted,
     about_too_few,
+    about_trees,
     about_unexplained,
     audit_summary,
     audit_table,
@@ -153,12 +155,14 @@ def print_results(experiment: Experiment) -> None:
         lines.append(f"{name:<{width}}{''.join(f'{cell:>{column}}' for cell in cells)}")
     too_few = too_few_of(experiment.intervals)
     lines.append(about_too_few(too_few, cohort.task) if too_few else "")
+    lines.append(about_members(experiment.member_weights))
     lines += decision_lines(experiment.findings, cohort.task)
     if experiment.leaderboard is not None:
         lines += leaderboard_lines(experiment.leaderboard)
     unexplained = about_unexplained(experiment.findings)
     if unexplained:
         lines.append(f"{unexplained}; the handler attribution explains another: target")
+    lines.append(about_trees(experiment.findings))
     print("\n".join(filter(None, lines)))
 
 

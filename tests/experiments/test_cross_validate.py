@@ -532,3 +532,20 @@ def test_values_are_cross_validated_too(study, tmp_path):
         row = found.loc[model, "mae"]
         assert row["pooled"] == pytest.approx(error)
         assert row["low"] < error < row["high"]
+
+
+def test_an_automatic_model_stands_in_the_leaderboard(cohort_dir, tmp_path, capsys):
+    own = ["--data.root", str(cohort_dir), "--data.labels", "{control: 0, case: 1}"]
+    own += ["--runs_dir", str(tmp_path), "--trainer.max_epochs", "1", "--trainer.device", "cpu"]
+    own += ["--audit.enabled", "false", "--baselines.models", "[covariates_logistic]"]
+    asked = ["auto", "--folds", "2", "--models", "auto", "tabular_only", *own]
+    assert cross_validate.main(asked) == 0
+    table = read(tmp_path / "auto-folds", "leaderboard.csv")
+    assert {"auto", "tabular_only"} <= set(table["model"])
+    saved = load_config(str(tmp_path / "auto-fold1" / "config.yaml"))
+    assert saved.model.name == "ensemble"
+    recommended = load_config(str(tmp_path / "auto-folds" / "recommended" / "config.yaml"))
+    assert "auto" not in recommended.data.transforms
+    capsys.readouterr()
+    assert cross_validate.main(asked) == 0
+    assert "[3/4] auto-fold1: finished before" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.messages import Message, sentences
 from engine.explain import WIDTH, Explained, top_windows
-from experiments.analysis import about_unexplained
+from experiments.analysis import about_trees, about_unexplained
 from experiments.report.figures.attention import agreement_section, gate_sections, weight_sections
 from experiments.report.figures.embeddings import plane_sections
 from experiments.report.figures.importance import (
@@ -121,9 +121,9 @@ def _to_choose(
 
 
 def _not_explained(examined: ReportInput) -> str:
-    """A sentence where there are more labels or values than are explained."""
-    told = about_unexplained(examined.findings)
-    return Message("{}.", told.capitalized) if told else ""
+    """Sentences where there are more outputs, or members, than are explained; or empty."""
+    told = [about_unexplained(examined.findings), about_trees(examined.findings)]
+    return sentences(*(Message("{}.", each.capitalized) for each in told if each))
 
 
 def _found(

@@ -16,7 +16,7 @@ from datasets.splits import SUBSETS
 from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
 from engine.reporting import bounds_text, figure_texts, read_log, with_bounds
-from experiments.analysis import about_refitted, finding_number
+from experiments.analysis import about_members, about_refitted, about_trees, finding_number
 from experiments.baselines import leaderboard_section
 from experiments.config import ComponentConfig, write_yaml
 from experiments.report.text.markdown_text import (
@@ -45,7 +45,12 @@ TEMPLATES.filters |= {
     "leaderboard": leaderboard_section,
     "number": finding_number,
 }
-TEMPLATES.globals |= {"about_refitted": about_refitted, "LAST_EPOCH": LAST_EPOCH}
+TEMPLATES.globals |= {
+    "about_members": about_members,
+    "about_refitted": about_refitted,
+    "about_trees": about_trees,
+    "LAST_EPOCH": LAST_EPOCH,
+}
 
 
 def summary(outcome: Outcome) -> str:

@@ -97,3 +97,19 @@ def test_what_cannot_be_used_is_one_line_and_another_exit_code(capsys, tmp_path)
 def test_a_run_that_a_signal_stopped_ends_the_script_with_its_code(monkeypatch):
     monkeypatch.setattr(attribution, "run_all", lambda configs: 143)
     assert main(["--seeds", "0"]) == 143
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "own", [["--config", "auto"], ["--model", "{name: pca_mlp, linear_path: true}"]]
+)
+def test_ensembles_and_linear_paths_are_measured(tmp_path, own):
+    quick = ["--trainer.max_epochs", "1", "--trainer.device", "cpu", "--baselines.enabled", "false"]
+    quick += ["--data.simulated.n_samples", "300", "--data.cache_dir", str(tmp_path / "cache")]
+    out = tmp_path / "table.json"
+    code = main(["--seeds", "0", "--runs", str(tmp_path / "runs"), "--out", str(out), *own, *quick])
+    assert code in (0, 1)  # one epoch may fall short
+    (row,) = json.loads(out.read_text())
+    assert row["auroc"] > 0.5
+    assert row["found"] > 0
+    assert row["drop"] > 0

@@ -74,3 +74,19 @@ def test_all_is_every_family(plan_of):
     assert {"late_fusion", "mean_linear", "tabular_only"} < set(plan.candidates)
     with pytest.raises(UsageError, match="stands alone"):
         plan_of(count=2, models=["all", "tft"])
+
+
+def test_each_fold_chooses_for_all_its_models(plan_of, capsys):
+    more = [("data.transforms", "auto"), ("model", "auto"), ("data.covariate_encoding", "standard")]
+    plan = plan_of(*more, count=2, models=["auto", "mean_linear"], seeds=2)
+    assert plan.candidates == ["auto", "mean_linear"]
+    for number, fold in enumerate(plan.folds):
+        steps = fold.config.data.transforms
+        assert "auto" not in steps
+        assert fold.version.preparation["transforms"][-1]["name"] == "standardize"
+        for seed in plan.seeds:
+            of_seed = {name: plan.runs[name, seed, number] for name in plan.candidates}
+            assert all(config.data.transforms == steps for config in of_seed.values())
+            assert of_seed["auto"].model == fold.config.model
+            assert of_seed["mean_linear"].model.name == "mean_linear"
+    assert "fold1 treatment: " in capsys.readouterr().out
