@@ -9,6 +9,7 @@ import numpy as np
 from datasets.transforms import make_transforms
 from engine.distributed import broadcast_from_main
 from experiments.config import AUTOMATIC, keep_automatic
+from models.linear_path import FEW_SAMPLES
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -54,7 +55,6 @@ def choose_automatically(config: Config, cohort: Cohort, train: np.ndarray) -> l
 def _choose_model(cohort: Cohort, samples: int) -> dict[str, Any]:
     """An ensemble of what the cohort has the data for."""
     members: list[dict[str, Any]] = []
-    kind = "ridge" if cohort.task == "regression" else "logistic"
     has_covariates = bool(cohort.numeric or cohort.categorical)
     modalities = ["spectra"] * cohort.has_spectra + ["covariates"] * has_covariates
     if cohort.has_spectra:
@@ -65,7 +65,10 @@ def _choose_model(cohort: Cohort, samples: int) -> dict[str, Any]:
     else:
         members.append({"name": "tabular_only", "members": NETWORKS})
     for modality in modalities:
-        members += [{"name": f"{modality}_{kind}"}, {"name": f"{modality}_extra_trees"}]
+        linear = "ridge" if cohort.task == "regression" else "logistic"
+        if modality == "spectra" and linear == "logistic":
+            linear = _logistic(samples)
+        members += [{"name": f"{modality}_{linear}"}, {"name": f"{modality}_extra_trees"}]
     return {"name": "ensemble", "members": members}
 
 
@@ -95,6 +98,11 @@ def _choose_treatment(config: Config, cohort: Cohort, train: np.ndarray) -> tupl
     return losses[best][1], f"{best} (inner loss: {others})"
 
 
+def _logistic(samples: int) -> str:
+    """The logistic regression that suits so many spectra, as on a linear path."""
+    return "pca_logistic" if samples < FEW_SAMPLES else "logistic"
+
+
 def _as_spec(step: Any) -> dict[str, Any]:
     return {"name": step} if isinstance(step, str) else step
 
@@ -112,7 +120,7 @@ def _loss_of_linear_model(
         targets = (targets - targets.mean(axis=0)) / np.maximum(targets.std(axis=0), 1e-12)
         name, task, columns = "spectra_ridge", "regression", [targets]
     else:
-        name, task = "spectra_pca_logistic", "multiclass"
+        name, task = f"spectra_{_logistic(len(train))}", "multiclass"
         each = targets.T if cohort.task == "multilabel" else [targets]
         # A class that none of these samples has is left out, and so is a constant label.
         columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in each]

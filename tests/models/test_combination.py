@@ -36,8 +36,8 @@ def test_logits_are_averaged_and_embeddings_joined(batch: SmallBatch) -> None:
 @pytest.mark.parametrize("name", ["tft", "pca_mlp"])
 def test_each_member_learns_as_if_alone(name: str, batch: SmallBatch) -> None:
     """The mean of the losses, so the gradient of each is its own by the number of members."""
-    torch.manual_seed(0)
     members = Members(pair(name)).train()
+    torch.manual_seed(0)
     losses = call_loss(CrossEntropy(), members(*batch.inputs), batch.target)
     losses["total_loss"].backward()
     alone = pair(name)
