@@ -403,6 +403,7 @@ def test_columns_of_results_stay_apart_in_any_unit(unit, capsys):
         findings=TestAnalysis(),
         leaderboard=None,
         selected=None,
+        member_weights={},
         data=SimpleNamespace(cohort=cohort),
     )
     print_results(cast(Experiment, told))

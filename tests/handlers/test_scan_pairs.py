@@ -16,7 +16,7 @@ from engine.losses import CrossEntropy
 from handlers.accumulation import Accumulation
 from handlers.loss_weights import LossWeights
 from handlers.scan_pairs import ScanPairs, split_scans
-from models import LateFusion, SpectraOnly, TFTMultimodal
+from models import LateFusion, LinearPath, SpectraOnly, TFTMultimodal
 from models.tft_loss import TFTLoss, info_nce
 from tests.engine.test_trainer import ResumableSampler
 from tests.no_waiting import refuse_waiting_in_steps
@@ -127,8 +127,8 @@ def test_the_term_compares_the_embeddings_of_both_halves(model):
     def embed_the_halves(trainer):
         batch, states = trainer.state.batch, torch.get_rng_state()
         first, second = split_scans(batch.mask)
-        torch.set_rng_state(states)  # the handler draws the same afterwards
         one, two = (trainer.model(batch.spectra, half, batch.tabular) for half in (first, second))
+        torch.set_rng_state(states)  # the handler draws the same afterwards
         name = "spec_embedding" if "spec_embedding" in one else "embedding"
         paired = batch.mask.sum(dim=1) > 1
         expected.append(info_nce(one[name], two[name], 0.2, paired).item())
@@ -277,3 +277,19 @@ def test_halves_of_five_scans_are_two_and_three():
     first, second = split_scans(torch.ones(1, 5, dtype=torch.bool))
     assert (first.sum().item(), second.sum().item()) == (2, 3)
     assert not (first & second).any()
+
+
+def test_offsets_of_a_linear_path_are_those_of_each_view():
+    network = LinearPath(MODELS["tft"](), SPEC_LEN, TAB_DIM, 2)
+    trainer = make(ScanPairs(), network)
+    loader = Loader()
+    offsets = []
+    for batch in loader.batches:
+        batch.offset = torch.randn(len(batch.mask), 2)
+        offsets.append(batch.offset)
+    trainer.fit(loader, 1)
+    assert all(
+        torch.equal(batch.offset, before)
+        for batch, before in zip(loader.batches, offsets, strict=True)
+    )
+    assert trainer.state.outputs["logits"].shape == offsets[-1].shape

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from experiments.config import find_named
 from models import MODELS, TrainingSet, fit_before_training, is_fitted_before
+from models.spectra_encoder import WhitenedComponents
 
 SPEC_LEN = 100  # not a multiple of the patch size below
 TAB_DIM = 5
@@ -61,6 +62,10 @@ def small_model(name: str, num_classes: int = 2, seed: int = 0, **changes: Any) 
     model = model_class(**settings)
     if is_fitted_before(model):
         fit_before_training(model, random_training_set(num_classes))
+    for part in model.modules():
+        # Random draws depend on how the scans are laid out, as those of dropout do.
+        if isinstance(part, WhitenedComponents):
+            part.noise.zero_()
     for parameter in model.parameters():
         # A layer that starts at zero lets no gradient through.
         if parameter.ndim > 1 and not parameter.any():

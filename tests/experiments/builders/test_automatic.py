@@ -73,10 +73,11 @@ def steps_of(treatment):
 def test_treatment_and_members_fit_the_task(root, task):
     names, members, told = chosen(settings(root, task))
     kind = "ridge" if task == "regression" else "logistic"
+    of_few = "ridge" if task == "regression" else "pca_logistic"
     assert names in [steps_of(treatment) for treatment in TREATMENTS]
     assert members == [
         "pca_mlp",
-        *(f"spectra_{own}" for own in (kind, "extra_trees")),
+        *(f"spectra_{own}" for own in (of_few, "extra_trees")),
         *(f"covariates_{own}" for own in (kind, "extra_trees")),
     ]
     assert [line.partition(":")[0] for line in told] == ["treatment", "model"]
@@ -145,7 +146,7 @@ def test_neighbours_are_averaged_in_long_spectra_only(root, monkeypatch):
 
 def test_without_spectra_or_covariates_members_are_of_the_other(root, tmp_path):
     spectra = settings(root, numeric=[], categorical=[], log=[])
-    assert chosen(spectra)[1] == ["pca_mlp", "spectra_logistic", "spectra_extra_trees"]
+    assert chosen(spectra)[1] == ["pca_mlp", "spectra_pca_logistic", "spectra_extra_trees"]
     alone = tmp_path / "covariates"
     alone.mkdir()
     for name in ("samples.csv", "cohort.yaml"):
@@ -184,7 +185,7 @@ def test_an_automatic_run_is_continued_by_the_same_command(root, tmp_path, capsy
     assert main([*own, "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "treatment: " in told
-    assert "model: an ensemble of pca_mlp, spectra_logistic" in told
+    assert "model: an ensemble of pca_mlp, spectra_pca_logistic" in told
     assert main([*own, "--trainer.max_epochs", "1"]) == 0
     assert "members, weighed on the validation set: pca_mlp" in capsys.readouterr().out
     resume = ["--resume", str(tmp_path / "auto")]
