@@ -285,11 +285,9 @@ def test_offsets_of_a_linear_path_are_those_of_each_view():
     loader = Loader()
     offsets = []
     for batch in loader.batches:
-        batch.offset = torch.randn(len(batch.mask), 2)
-        offsets.append(batch.offset)
+        offsets.append(torch.randn(len(batch.mask), 2))
+        batch.offset = offsets[-1]
     trainer.fit(loader, 1)
-    assert all(
-        torch.equal(batch.offset, before)
-        for batch, before in zip(loader.batches, offsets, strict=True)
-    )
+    for batch, before in zip(loader.batches, offsets, strict=True):
+        assert batch.offset is before
     assert trainer.state.outputs["logits"].shape == offsets[-1].shape
