@@ -54,6 +54,35 @@ class Weighted(nn.Module):
         raise NotImplementedError
 
 
+class ClippedScale(nn.Module):
+    """``(x - center) / spread`` of columns [..., F], limited to ``bound`` on both sides.
+
+    Until :meth:`take` it changes nothing.
+    """
+
+    center: Tensor
+    spread: Tensor
+    bound: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.register_buffer("bound", torch.tensor(torch.inf))
+
+    @torch.no_grad()
+    def take(self, center: np.ndarray, spread: np.ndarray, bound: float) -> None:
+        """Take the centre and spread of each column, [F], and the bound."""
+        self.center.copy_(torch.from_numpy(center))
+        self.spread.copy_(torch.from_numpy(spread))
+        self.bound.fill_(bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled columns [..., F]."""
+        scaled = (x - self.center) / self.spread
+        return torch.minimum(torch.maximum(scaled, -self.bound), self.bound)
+
+
 def fit_before_training(model: nn.Module, training: TrainingSet) -> np.ndarray | None:
     """Fit all parts of a model that are; returns the offset in training, if a part gives one."""
     offset = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs
-from models.combination import JOINED, PARTS, Weighted, call_network, taking_rows
+from models.combination import JOINED, PARTS, ClippedScale, Weighted, call_network, taking_rows
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -148,17 +148,12 @@ class ClassicalMember(nn.Module):
 class LinearModel(nn.Module):
     """``clip((x - center) / spread) @ weight.T + intercept``."""
 
-    center: Tensor
-    spread: Tensor
-    bound: Tensor
     weight: Tensor
     intercept: Tensor
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(features))
-        self.register_buffer("spread", torch.ones(features))
-        self.register_buffer("bound", torch.tensor(torch.inf))
+        self.scale = ClippedScale(features)
         self.register_buffer("weight", torch.zeros(width, features))
         self.register_buffer("intercept", torch.zeros(width))
 
@@ -170,14 +165,13 @@ class LinearModel(nn.Module):
             self.intercept.copy_(constant_logits(estimator))
             return
         form = LinearForm.of(estimator)
-        for name, value in form._asdict().items():
-            getattr(self, name).copy_(torch.tensor(value))
+        self.scale.take(form.center, form.spread, form.bound)
+        self.weight.copy_(torch.from_numpy(form.weight))
+        self.intercept.copy_(torch.tensor(form.intercept))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits or values [B, C] of x [B, F]."""
-        scaled = (x - self.center) / self.spread
-        scaled = torch.minimum(torch.maximum(scaled, -self.bound), self.bound)
-        return scaled @ self.weight.T + self.intercept
+        return self.scale(x) @ self.weight.T + self.intercept
 
 
 def constant_logits(probability: float) -> Tensor:

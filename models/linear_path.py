@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS, Weighted, call_network, taking_rows
+from models.combination import PARTS, ClippedScale, Weighted, call_network, taking_rows
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ class LinearPath(Weighted):
     ``spec_len`` and ``tab_dim`` are 0 without spectra and without covariates.
     """
 
-    center: Tensor
-    spread: Tensor
-    bound: Tensor
     spectra_weight: Tensor
     covariates_weight: Tensor
     bias: Tensor
@@ -50,9 +47,7 @@ class LinearPath(Weighted):
         zero_last_layers(network)
         self.network = network
         (self._takes_rows,) = taking_rows([network])
-        self.register_buffer("center", torch.zeros(spec_len))
-        self.register_buffer("spread", torch.ones(spec_len))
-        self.register_buffer("bound", torch.tensor(torch.inf))
+        self.scale = ClippedScale(spec_len)
         self.register_buffer("spectra_weight", torch.zeros(num_classes, spec_len))
         self.register_buffer("covariates_weight", torch.zeros(num_classes, tab_dim))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -92,7 +87,7 @@ class LinearPath(Weighted):
             kind = "ridge" if task == "regression" else "logistic"
             few = kind == "logistic" and len(targets) < FEW_SAMPLES
             inputs = {}
-            if len(self.center):
+            if len(self.scale.center):
                 inputs[f"spectra_{'pca_' if few else ''}{kind}"] = training.spectra
             if self.covariates_weight.shape[1]:
                 inputs[f"covariates_{kind}"] = training.covariates
@@ -112,9 +107,7 @@ class LinearPath(Weighted):
                     self.covariates_weight[rows] = weight.float()
                     continue
                 self.spectra_weight[rows] = weight.float()
-                self.center.copy_(torch.from_numpy(form.center))
-                self.spread.copy_(torch.from_numpy(form.spread))
-                self.bound.fill_(form.bound)
+                self.scale.take(form.center, form.spread, form.bound)
         self.bias[rows] = torch.from_numpy(taken(bias)).float()
         return np.asarray(taken(offset), dtype=np.float32)
 
@@ -123,9 +116,8 @@ class LinearPath(Weighted):
         # In half precision the sum over thousands of points is too coarse.
         with torch.autocast(spectra.device.type, enabled=False):
             logits = self.bias.expand(len(tabular), -1)
-            if len(self.center):
-                points = (mean_scan(spectra.float(), mask) - self.center) / self.spread
-                points = torch.minimum(torch.maximum(points, -self.bound), self.bound)
+            if len(self.scale.center):
+                points = self.scale(mean_scan(spectra.float(), mask))
                 logits = logits + points @ self.spectra_weight.T
             if self.covariates_weight.shape[1]:
                 logits = logits + tabular.float() @ self.covariates_weight.T

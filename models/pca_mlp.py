@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.attention import linear_head
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS
+from models.combination import PARTS, ClippedScale
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ class PCAMLP(nn.Module):
     the components and covariates. ``tab_dim`` 0 leaves the covariates out.
     """
 
-    center: Tensor
-    spread: Tensor
-    bound: Tensor
     rotation: Tensor
     origin: Tensor
 
@@ -55,9 +52,7 @@ class PCAMLP(nn.Module):
         if input_noise < 0:
             raise ValueError(f"input_noise must be at least 0, got {input_noise}")
         self.input_noise, self.fusion = input_noise, fusion
-        self.register_buffer("center", torch.zeros(spec_len))
-        self.register_buffer("spread", torch.ones(spec_len))
-        self.register_buffer("bound", torch.tensor(torch.inf))
+        self.scale = ClippedScale(spec_len)
         self.register_buffer("rotation", torch.zeros(components, spec_len))
         self.register_buffer("origin", torch.zeros(components))
         self.spectra = HiddenLayer(components, hidden_dim, num_classes, dropout)
@@ -74,9 +69,7 @@ class PCAMLP(nn.Module):
         scaler = FlooredScaler().fit(training.spectra)
         most = min(len(self.rotation), len(training.spectra) - 2)
         rotation, origin = whitening(scaler.transform(training.spectra), most, training.seed)
-        self.center.copy_(torch.from_numpy(scaler.mean_))
-        self.spread.copy_(torch.from_numpy(scaler.scale_))
-        self.bound.fill_(CLIP)
+        self.scale.take(scaler.mean_, scaler.scale_, CLIP)
         self.rotation.zero_()[: len(rotation)] = torch.from_numpy(rotation)
         self.origin.zero_()[: len(origin)] = torch.from_numpy(origin)
 
@@ -94,8 +87,7 @@ class PCAMLP(nn.Module):
         """
         # In half precision the sum over thousands of points is too coarse.
         with torch.autocast(spectra.device.type, enabled=False):
-            points = (mean_scan(spectra.float(), mask) - self.center) / self.spread
-            points = torch.minimum(torch.maximum(points, -self.bound), self.bound)
+            points = self.scale(mean_scan(spectra.float(), mask))
             components = points @ self.rotation.T - self.origin
         logits, spec = self.spectra(self._noisy(components))
         if self.covariates is None:

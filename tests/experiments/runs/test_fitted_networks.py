@@ -217,4 +217,4 @@ def test_components_are_fitted_to_the_training_set_alone(make_config):
     model = experiment.trainer.model
     assert isinstance(model, PCAMLP)
     means = experiment.data.datasets["train"].mean_scans()
-    np.testing.assert_allclose(model.center, means.mean(axis=0, dtype=np.float64), atol=1e-5)
+    np.testing.assert_allclose(model.scale.center, means.mean(axis=0, dtype=np.float64), atol=1e-5)
