@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from datasets.cohort.table import SAMPLE_ID, require_columns
+from datasets.cohort.names import SAMPLE_ID
+from datasets.cohort.table import require_columns
 from datasets.errors import CohortError, nearest, refused
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ReportConfig,
         ThresholdConfig,
     )
+    from experiments.config.names import SUFFIXES, config_names, find_config, section_names
     from experiments.config.schema import (
         AUXILIARY_TERMS,
         Config,
@@ -50,11 +51,9 @@ if TYPE_CHECKING:
         default_loss,
     )
     from experiments.config.source import (
-        SUFFIXES,
+        all_keys,
         check_config,
         check_written,
-        config_names,
-        find_config,
         load_config,
         one_line,
         set_key,
