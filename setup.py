@@ -1,8 +1,9 @@
 """How a wheel differs from a checkout; everything else about the project is in setup.cfg.
 
-In a checkout the packages are called ``datasets``, ``engine``, ``models``. Other distributions have
-packages of these names. A wheel therefore holds them within ``scanfire``: ``scanfire.datasets``. The
-names in its files are changed while it is built. An editable install keeps the short names.
+In a checkout the packages are called ``datasets``, ``engine``, ``models``. Other distributions
+have packages of these names. A wheel therefore holds them within ``scanfire``:
+``scanfire.datasets``. The names in its files are changed while it is built. An editable install
+keeps the short names.
 """
 
 import re

@@ -37,8 +37,7 @@ def make_parser() -> CommandParser:
     """The tool's own options."""
     parser = CommandParser(
         prog="audit_cohort.py",
-        usage="%(prog)s COHORT|NAME|FILE [--accept FINDING] [--out DIR] "
-        "[--section.key VALUE ...]",
+        usage="%(prog)s COHORT|NAME|FILE [--accept FINDING] [--out DIR] [--section.key VALUE ...]",
         description="Look for what would make a model's figures look better than they are. Exits "
         "with 2 where a training would be refused.",
         epilog="Roles of columns are given as for a run: --data.labels '{case: 1, control: 0}' "

@@ -45,9 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _without_command(arguments: Sequence[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
-        raise UsageError(
-            f"no command is called '{arguments[0]}'{nearest(arguments[0], COMMANDS)}"
-        )
+        raise UsageError(f"no command is called '{arguments[0]}'{nearest(arguments[0], COMMANDS)}")
     parser = make_parser()
     options = parser.parse_args(arguments)
     if options.completion:
@@ -64,7 +62,9 @@ def completion(shell: str) -> str:
     except ImportError:
         raise UsageError("--completion takes shtab: pip install 'scanfire[completion]'") from None
     if shell not in shtab.SUPPORTED_SHELLS:
-        raise UsageError(f"--completion: '{shell}' is unknown{nearest(shell, shtab.SUPPORTED_SHELLS)}")
+        raise UsageError(
+            f"--completion: '{shell}' is unknown{nearest(shell, shtab.SUPPORTED_SHELLS)}"
+        )
     from experiments.config import Config, all_keys, config_names
 
     names = " ".join(config_names())

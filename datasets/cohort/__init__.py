@@ -16,7 +16,13 @@ if TYPE_CHECKING:
         SPECTRA_FILE,
         SPECTRAL_FILES,
     )
-    from datasets.cohort.roles import ROLES_FILE, UNNAMED_AXIS, read_cohort_yaml, read_units
+    from datasets.cohort.roles import (
+        ROLES_FILE,
+        UNNAMED_AXIS,
+        read_cohort_yaml,
+        read_roles,
+        read_units,
+    )
     from datasets.cohort.table import (
         LARGEST_NUMBER,
         MISSING_TEXT,
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
         TASKS,
         TargetScaler,
         about_positive,
+        has_no_label,
         in_order,
         labels_text,
         negative_first,

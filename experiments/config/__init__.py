@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.families import FAMILIES, choose_families, family_override
     from experiments.config.metrics import build_metrics, recompute_metrics
+    from experiments.config.names import SUFFIXES, config_names, find_config, section_names
     from experiments.config.report import (
         BASELINE_NAMES,
         FINDINGS,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         ReportConfig,
         ThresholdConfig,
     )
-    from experiments.config.names import SUFFIXES, config_names, find_config, section_names
     from experiments.config.schema import (
         AUXILIARY_TERMS,
         Config,
@@ -59,6 +59,6 @@ if TYPE_CHECKING:
         set_key,
         shorten,
     )
-    from experiments.config.yaml_text import read_yaml, write_yaml
+    from experiments.config.yaml_text import read_yaml, write_inline, write_yaml
 else:
     __getattr__ = lazy_exports(__name__, __file__)
