@@ -72,17 +72,17 @@ def completion(shell: str) -> str:
     named = dict.fromkeys(functions, "_scanfire_configurations") | {"preamble": functions}
     parser = make_parser()
     # argparse asks for each parser by the name it is to have, whose last word is the command.
-    parsers: Any = parser.add_subparsers(
-        dest="command", parser_class=lambda prog, **_: _module(prog.split()[-1]).make_parser()
-    )
+    made: Any = lambda prog, **_: _module(prog.split()[-1]).make_parser()  # noqa: E731
+    parsers = parser.add_subparsers(dest="command", parser_class=made)
     for name, (_, about) in COMMANDS.items():
         own = parsers.add_parser(name, help=about)
         for action in own._actions:
             words = set(re.findall(r"\w+", str(action.metavar)))
             if "NAME" in words:
                 action.complete = named if shell in functions else shtab.FILE
-                for key in all_keys(Config):
-                    own.add_argument(f"--{key}", metavar="VALUE", help="of the configuration")
+                keys = {f"--{key}" for key in all_keys(Config)} - {*own._option_string_actions}
+                for key in sorted(keys):
+                    own.add_argument(key, metavar="VALUE", help="of the configuration")
             elif words & PATHS:
                 action.complete = shtab.FILE
     script: str = shtab.complete(parser, shell=shell)

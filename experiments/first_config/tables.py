@@ -56,7 +56,7 @@ def _from_table(path: Path) -> Path:
             f"{path}: no column names the samples; one called {SAMPLE_ID}, with another name in "
             "each row, was expected"
         )
-    header[ids] = SAMPLE_ID
+    header = [SAMPLE_ID if n == ids else name for n, name in enumerate(header)]
     folder = path.with_suffix("")
     with file_errors(f"{folder} cannot be made", CohortError):
         folder.mkdir()
