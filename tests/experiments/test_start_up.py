@@ -64,7 +64,7 @@ def test_mistakes_wait_for_no_slow_import(script, arguments, expected):
 @pytest.mark.parametrize("script", [script for script, _ in COMMANDS.values()])
 def test_help_of_a_script_imports_nothing_slow(script):
     done = start(f"experiments/{script}", "--help")
-    assert f"experiments/{script} [-h]" in done.stdout or f"experiments/{script} " in done.stdout
+    assert f"experiments/{script}" in done.stdout
     assert done.stdout.splitlines()[-1] == "imported:"
 
 
