@@ -21,6 +21,9 @@ from experiments.exporting.parity import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
     from experiments.exporting.trained_model import TrainedModel
 
 BESIDE = ".json"
@@ -61,9 +64,10 @@ def export_model(trained: TrainedModel, kind: str, out: Path | None = None) -> E
             raise UsageError(f"{there} exists and is left as it is: name another file by --out")
     if kind == "onnx":
         require_onnx()
-    source = trace(trained) if chosen.of_graph else trained.model
+    source: ExportedProgram | nn.Module = trained.model
     inputs = [SPECTRA, MASK, COVARIATES]
     if chosen.of_graph:
+        source = trace(trained)
         inputs = [str(name) for name in source.graph_signature.user_inputs]
     description = describe(trained, kind, inputs)
     rows = rows_of(trained)

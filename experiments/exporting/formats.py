@@ -124,13 +124,10 @@ def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 def run_weights(path: Path, batches: Sequence[Arrays]) -> list[dict[str, np.ndarray]]:
     """The logits of each batch, by a model that is built anew from the file."""
     model, _ = load_weights(path)
+    order = (SPECTRA, MASK, COVARIATES)
     with torch.no_grad():
-        return [
-            _numbers(
-                {LOGITS: model(*(_tensors(batch)[n] for n in (SPECTRA, MASK, COVARIATES)))[LOGITS]}
-            )
-            for batch in batches
-        ]
+        found = [model(*(_tensors(batch)[name] for name in order))[LOGITS] for batch in batches]
+    return [_numbers({LOGITS: logits}) for logits in found]
 
 
 def _tensors(batch: Arrays) -> dict[str, torch.Tensor]:
