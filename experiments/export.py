@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
 from experiments.command_line import CommandParser, path_argument, run_command
 
-RUNS_DIR = Path("runs")
 # Of experiments.exporting, which takes seconds to import.
 KINDS = ("onnx", "torch", "safetensors")
 
@@ -21,11 +20,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(
         prog="export.py",
-        usage="export.py RUN [--format onnx|torch|safetensors] [--out FILE] [--runs_dir DIR]",
+        usage="export.py RUN [--format onnx|torch|safetensors] [--out FILE]",
         description="Write a finished run's model for other programs, and a JSON beside it that "
         "tells what to feed. The file is checked against the model before it gets its name.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or its name in --runs_dir")
+    parser.add_argument("run", metavar="RUN", help="a run, its folder, its package (zip)")
     parser.add_argument(
         "--format",
         choices=KINDS,
@@ -35,19 +34,14 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=path_argument, metavar="FILE", help="a new file (<run>/<run's name>.onnx)"
     )
-    parser.add_argument(
-        "--runs_dir", type=path_argument, default=RUNS_DIR, metavar="DIR", help="where the runs are"
-    )
     return parser.parse_args(arguments)
 
 
 def export(options: argparse.Namespace) -> int:
     """Export one run; returns the exit code."""
     from experiments.exporting import export_model, load_trained
-    from experiments.run_files import find_runs
 
-    (folder,) = find_runs([options.run], options.runs_dir)
-    exported = export_model(load_trained(folder), options.format, options.out)
+    exported = export_model(load_trained(options.run), options.format, options.out)
     print(*exported.lines(), sep="\n")
     return 0
 

@@ -36,9 +36,9 @@ COVARIATE_RULE = (
     "A cell in `missing_text` is missing. Numeric: x = log1p(x) where `log`; a missing x, and each "
     "x where `empty`, is `median`. With `edges` of more than one number the features are, for bins "
     "k, clip((x - edges[k]) / (edges[k + 1] - edges[k]), 0, 1), in the first bin without the limit "
-    "0, in the last without 1; with one edge x - edges[0]; without `edges` x. Each is then (feature "
-    "- mean) / spread. Next, for each column of `indicators`, 1 where the value is missing (or the "
-    "column is `empty`), else 0. Last, for each column of `categorical` and each of its "
+    "0, in the last without 1; with one edge x - edges[0]; without `edges` x. Each is then "
+    "(feature - mean) / spread. Next, for each column of `indicators`, 1 where the value is "
+    "missing (or the column is `empty`), else 0. Last, for each column of `categorical` and each of its "
     "categories, 1 where the text is the category (whole numbers without a fraction, a missing "
     "value as `missing_category`), else 0. Then limited to `largest` on both sides, as float32."
 )
@@ -57,14 +57,11 @@ def describe(trained: TrainedModel, kind: str, inputs: Sequence[str]) -> dict[st
         "inputs": {name: _input(name, sizes) for name in inputs},
         "outputs": _outputs(trained, kind),
         "temperature": trained.temperature,
-        "thresholds": {
-            name: [{key: point[key] for key in ("rule", "demand", "threshold")} for point in points]
-            for name, points in trained.thresholds.items()
-        },
+        "thresholds": dict(trained.thresholds),
         "preprocessing": {
             "where": WHERE,
             "axis_in": _plain(trained.transforms.state_dict()["axis"]),
-            "axis": _plain(trained.axis),
+            "axis": _plain(trained.transforms.axis),
             "transforms": _transforms(trained) if sizes["spec_len"] else [],
             "covariates": _covariates(trained),
         },

@@ -37,6 +37,7 @@ class Exported(NamedTuple):
     difference: float
     rows: str
     inputs: dict[str, str]
+    runtime: str
 
     def lines(self) -> list[str]:
         """Printed lines."""
@@ -45,7 +46,7 @@ class Exported(NamedTuple):
             f"wrote  {self.file} ({self.file.stat().st_size / 2**20:.1f} MiB)",
             f"       {self.description}: inputs, preprocessing, outputs, members",
             f"parity: outputs differ by at most {self.difference:.1e} of max(1, |output|) "
-            f"({TOLERANCE:.0e} is allowed) on {self.rows}",
+            f"({TOLERANCE:.0e} is allowed) on {self.rows}; run by {self.runtime}",
             f"feed   {', '.join(told)}: preprocessed as the description tells",
         ]
 
@@ -97,4 +98,4 @@ def export_model(trained: TrainedModel, kind: str, out: Path | None = None) -> E
         name: f"{about['type']} [{', '.join(map(str, about['shape']))}]"
         for name, about in description["inputs"].items()
     }
-    return Exported(path, beside, difference, rows.source, shapes)
+    return Exported(path, beside, difference, rows.source, shapes, chosen.runtime)

@@ -38,6 +38,7 @@ class Format(NamedTuple):
     """A format: ``write(graph or model, description, path)`` and ``run(path, batches)``."""
 
     suffix: str
+    runtime: str
     write: Callable[[Any, str, Path], None]
     run: Callable[[Path, Sequence[Arrays]], list[dict[str, np.ndarray]]]
     of_graph: bool = True
@@ -139,7 +140,7 @@ def _numbers(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", write_onnx, run_onnx),
-    "torch": Format(".pt2", write_torch, run_torch),
-    "safetensors": Format(".safetensors", write_weights, run_weights, of_graph=False),
+    "onnx": Format(".onnx", "onnxruntime without torch", write_onnx, run_onnx),
+    "torch": Format(".pt2", "torch.export.load", write_torch, run_torch),
+    "safetensors": Format(".safetensors", "a model built from the file", write_weights, run_weights, of_graph=False),
 }

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from datasets.cohort import read_table
 from datasets.errors import UsageError
-from datasets.splits import COLUMNS
 from experiments.builders import read_cohort
 from experiments.exporting.graph import COVARIATES, LOGITS, MASK, SPECTRA, ScoredModel
-from experiments.run_files import RunFile
 
 if TYPE_CHECKING:
     from experiments.exporting.trained_model import TrainedModel
@@ -52,15 +49,13 @@ def rows_of(trained: TrainedModel) -> Rows:
 
 def _real_rows(trained: TrainedModel) -> Rows:
     cohort = read_cohort(trained.config.data)
-    splits = read_table(trained.folder / RunFile.SPLITS, COLUMNS)
-    tested = set(splits["sample_id"][splits["split"] == "test"])
-    order = sorted(range(len(cohort.sample_ids)), key=lambda n: cohort.sample_ids[n] not in tested)
-    chosen = order[:SAMPLES]
+    tested = [name in trained.tested for name in cohort.sample_ids]
+    chosen = np.argsort(~np.array(tested), kind="stable")[:SAMPLES].tolist()
     scans = [np.zeros((1, 0), dtype=np.float32) for _ in chosen]
     if cohort.has_spectra:
         scans = [trained.transforms(cohort.spectra[cohort.scan_rows[n]]) for n in chosen]
     tabular = trained.encoder.transform(cohort.samples.iloc[chosen])
-    of_test = sum(cohort.sample_ids[n] in tested for n in chosen)
+    of_test = sum(tested[n] for n in chosen)
     source = f"{len(chosen)} samples of the cohort {cohort.root.name}, {of_test} of its test set"
     return Rows(scans, tabular, source)
 

@@ -1,40 +1,36 @@
-"""A trained model with all that is needed to use it, from a run's folder."""
+"""A trained model with all that its export tells of it."""
 
 from __future__ import annotations
 
-import json
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import pandas as pd
 
-from datasets.cohort import TargetScaler
-from datasets.covariates import CovariateEncoder
 from datasets.errors import UsageError
-from datasets.transforms import Compose
-from experiments.builders import build_network, configured_transforms
-from experiments.config import load_config
+from experiments.prediction import load_model
 from experiments.run_files import RunFile
 from models import Weighted
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from datasets.cohort import TargetScaler
+    from datasets.covariates import CovariateEncoder
+    from datasets.transforms import Compose
     from experiments.config import Config
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in evaluation mode, and what was fitted beside it.
+    """A network in evaluation mode on the CPU, and what was fitted beside it.
 
-    ``temperature`` divides the logits for calibrated probabilities, None where none was fitted;
-    ``thresholds`` are those of ``metrics.json``. ``scaler`` is of regression targets. ``folder`` is
-    the run's, which also has the split.
+    ``temperature`` divides the logits for calibrated probabilities, None where there is none;
+    ``thresholds`` decide, by class or label. ``scaler`` is of regression targets. ``folder`` is
+    where its exports go; ``tested`` are the samples of the run's test set.
     """
 
     name: str
@@ -47,9 +43,10 @@ class TrainedModel:
     folder: Path
     scaler: TargetScaler | None = None
     temperature: float | None = None
-    thresholds: dict[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    tested: frozenset[str] = frozenset()
 
-    @cached_property
+    @property
     def sizes(self) -> dict[str, int]:
         """What the model was built for: ``tab_dim``, ``spec_len`` and ``num_classes``."""
         return {
@@ -59,58 +56,41 @@ class TrainedModel:
         }
 
     @property
-    def axis(self) -> np.ndarray:
-        """Positions of the points after the transforms, [L]."""
-        return np.zeros(0) if self.transforms.axis is None else self.transforms.axis
-
-    @property
-    def members(self) -> dict[str, float | None]:
-        """Name -> weight of each member; a network of several of a kind averages them."""
+    def members(self) -> dict[str, float]:
+        """Name -> weight of the logits of each member; empty of a single network."""
         if isinstance(self.model, Weighted):
             weights = self.model.member_weights.tolist()
             return dict(zip(self.model.member_names, weights, strict=True))
-        count = self.config.model.members
+        count, name = self.config.model.members, self.config.model.name
         assert isinstance(count, int)
-        name = self.config.model.name
         return {f"{name} {n + 1}": 1 / count for n in range(count)} if count > 1 else {}
 
 
-def load_trained(folder: Path) -> TrainedModel:
-    """Read a finished run's model, encoder, transforms and temperature; UsageError if it has none.
+def load_trained(source: str | Path) -> TrainedModel:
+    """Load the network of a run, its package (zip) or a cross-validation; UsageError without one.
 
-    Its folder is enough; the cohort is not read.
+    The cohort is not read.
     """
-    for needed in (RunFile.CONFIG, RunFile.WEIGHTS, RunFile.PREPROCESSING):
-        if not (folder / needed).is_file():
-            raise UsageError(f"{folder} lacks {needed}: a finished run was expected")
-    resolved = folder / RunFile.RESOLVED
-    config = load_config(str(resolved if resolved.is_file() else folder / RunFile.CONFIG))
-    fitted = torch.load(folder / RunFile.PREPROCESSING, weights_only=True)
-    encoder = CovariateEncoder.from_state_dict(fitted["covariates"])
-    transforms = Compose([])
-    if fitted["transforms"]["names"] or fitted["transforms"]["axis"] is not None:
-        if fitted["transforms"]["names"]:
-            transforms = configured_transforms(config.data)
-        transforms.load_state_dict(fitted["transforms"])
-    scaler = None
-    if "targets" in fitted:
-        scaler = TargetScaler()
-        scaler.load_state_dict(fitted["targets"])
-    sizes = {
-        "tab_dim": len(encoder.feature_names),
-        "spec_len": transforms.spec_len or 0,
-        "num_classes": len(fitted["class_names"]),
-    }
-    model = build_network(config.model, sizes, fitted["task"])
-    try:
-        model.load_state_dict(load_file(folder / RunFile.WEIGHTS))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{folder / RunFile.WEIGHTS} cannot be loaded: {reason}") from error
-    tested = json.loads((folder / RunFile.METRICS).read_text("utf-8"))["test"] or {}
-    calibration = tested.get("calibration") or {}
+    loaded = load_model(source, "cpu")
+    where, fitted = loaded.files.where, loaded.fitted
+    if len(loaded.predictors) > 1:
+        raise UsageError(f"{source} holds {len(loaded.predictors)} models: name one, as {where}")
+    network = getattr(loaded.predictors[0], "model", None)
+    if network is None:
+        raise UsageError(f"{where} is a classical baseline: only networks and their ensembles")
+    splits = pd.read_csv(io.BytesIO(loaded.files.require(RunFile.SPLITS)), dtype=str)
+    packed = where.is_file()
     return TrainedModel(
-        *(folder.resolve().name, config, model.eval(), encoder, transforms),
-        *(fitted["task"], list(fitted["class_names"]), folder, scaler),
-        *(calibration.get("temperature"), tested.get("thresholds") or {}),
+        name=where.stem if packed else where.resolve().name,
+        config=fitted.config,
+        model=network.eval(),
+        encoder=fitted.encoder,
+        transforms=fitted.transforms,
+        task=fitted.task,
+        class_names=fitted.class_names,
+        folder=where.parent if packed else where,
+        scaler=fitted.scaler,
+        temperature=loaded.temperature,
+        thresholds=loaded.thresholds,
+        tested=frozenset(splits["sample_id"][splits["split"] == "test"]),
     )

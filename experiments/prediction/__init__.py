@@ -1,0 +1,14 @@
+"""Predictions of a trained model for new samples: load it, check the cohort, stream, write."""
+
+from typing import TYPE_CHECKING
+
+from datasets.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.prediction.analyses import Asked, analyse, extra_columns
+    from experiments.prediction.loaded_model import LoadedModel, load_model
+    from experiments.prediction.new_cohort import NewCohort
+    from experiments.prediction.prediction_file import predict_file, require_free
+    from experiments.prediction.predictions import Predictions
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
