@@ -142,5 +142,7 @@ def _numbers(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
 FORMATS = {
     "onnx": Format(".onnx", "onnxruntime without torch", write_onnx, run_onnx),
     "torch": Format(".pt2", "torch.export.load", write_torch, run_torch),
-    "safetensors": Format(".safetensors", "a model built from the file", write_weights, run_weights, of_graph=False),
+    "safetensors": Format(
+        ".safetensors", "a model built from the file", write_weights, run_weights, of_graph=False
+    ),
 }

@@ -99,7 +99,7 @@ def trace(trained: TrainedModel) -> ExportedProgram:
     read = _read_inputs(program)
     # A mask without its spectra would tell a user nothing.
     wanted = [n for n in given if n in read or (n != COVARIATES and {SPECTRA, MASK} & read)]
-    if wanted == given:
+    if wanted in ([], given):
         return program
     return _trace(scored, {name: inputs[name] for name in wanted}, trained)
 
@@ -125,12 +125,12 @@ def _trace(
 
 
 def _read_inputs(program: ExportedProgram) -> set[str]:
-    """The inputs that some output follows from."""
-    output = program.graph.output_node()
-    seen, queue = set(), [output]
+    """The inputs that some output follows from; the number of samples can be had from any."""
+    seen, queue = set(), [program.graph.output_node()]
     while queue:
         node = queue.pop()
-        if node not in seen:
+        counts = node.target == torch.ops.aten.sym_size.int and node.args[1] == 0
+        if node not in seen and not counts:
             seen.add(node)
             queue.extend(node.all_input_nodes)
     return {node.name for node in seen if node.op == "placeholder"}

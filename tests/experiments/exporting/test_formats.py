@@ -127,9 +127,7 @@ def test_scores_are_those_of_the_task(task, labelled_dir, tmp_path):
     settings = VALUES_ENSEMBLE if task == "regression" else ENSEMBLE
     temperature = None if task == "regression" else 0.6
     roles = {"numeric": ["BMI"], "categorical": ["sex"], "group": None}
-    trained = made_model(
-        labelled_dir, tmp_path, settings, temperature, **TASKS[task], **roles
-    )
+    trained = made_model(labelled_dir, tmp_path, settings, temperature, **TASKS[task], **roles)
     exported = export_model(trained, "onnx")
     session = onnxruntime.InferenceSession(exported.file)
     batch = random_batch(trained, 4, 2)
