@@ -201,8 +201,8 @@ def first_number(trial: Any) -> int:
     return trial.number if repeated is None else repeated
 
 
-def best_trial(study: Study) -> FrozenTrial | None:
-    """The completed trial of the best value, the earliest of equals."""
+def best_trial(study: Any) -> Any:
+    """The completed trial of the best value, the earliest of equals; None where there is none."""
     optuna = import_optuna()
     completed = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not completed:

@@ -62,13 +62,14 @@ def sections(sweep: Sweep, study: Any) -> list[Section]:
     for drawn in (history, parallel, figure):
         if drawn is not None:
             drawn.update_layout(title=None)
-    parts = [
+    if figure is not None:
+        figure.update_yaxes(automargin=True, title=None)
+    return [
         Section("history", "History", history, text=OPTIMISTIC),
         Section("parallel", "Settings of the completed trials", parallel),
         Section("importance", "Importance of the settings", figure, text=why),
         Section("trials", "Trials", table=trial_cells(sweep, study)),
     ]
-    return parts
 
 
 def trial_cells(sweep: Sweep, study: Any) -> list[list[str]]:
@@ -86,9 +87,10 @@ def trial_cells(sweep: Sweep, study: Any) -> list[list[str]]:
         value = "" if trial.value is None else figure_text(trial.value)
         settings = [shown_value(trial.params[k]) if k in trial.params else "" for k in keys]
         seconds = trial.user_attrs.get(SECONDS, "")
-        folder = f"trial-{first_number(trial)}"
-        rows.append([str(trial.number), folder, _outcome(trial), value, *settings, str(seconds)])
-    return [["trial", "run", "outcome", sweep.monitor, *keys, "seconds"], *rows]
+        first = first_number(trial)
+        name = str(trial.number) if first == trial.number else f"{trial.number} (again {first})"
+        rows.append([name, _outcome(trial), value, *settings, str(seconds)])
+    return [["trial", "outcome", sweep.monitor, *keys, "seconds"], *rows]
 
 
 def _outcome(trial: Any) -> str:
