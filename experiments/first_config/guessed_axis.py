@@ -40,6 +40,7 @@ def guess_technique(axis: np.ndarray, spectra: np.ndarray, unit: str) -> Techniq
         return NEAR_INFRARED
     if not unit and float((spectra == 0).mean()) > SPARSE:
         return MASS
-    if unit in ("cm-1", "cm^-1", "1/cm", "cm⁻¹") or (not unit and high <= 4100 and low < 700):
+    vibrates = high <= 4100 and (low < 700 or (absorbance and high > 2600))
+    if unit in ("cm-1", "cm^-1", "1/cm", "cm⁻¹") or (not unit and vibrates):
         return INFRARED if absorbance else RAMAN
     return None
