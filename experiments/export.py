@@ -20,7 +20,7 @@ def make_parser() -> CommandParser:
     """The tool's own options."""
     parser = CommandParser(
         prog="export.py",
-        usage="export.py RUN [--format onnx|torch|safetensors] [--out FILE]",
+        usage="%(prog)s RUN [--format onnx|torch|safetensors] [--out FILE]",
         description="Write a finished run's model for other programs, and a JSON beside it that "
         "tells what to feed. The file is checked against the model before it gets its name.",
     )

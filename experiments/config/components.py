@@ -214,7 +214,7 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
 
 
 # Before the names of this project's packages: "scanfire." in a wheel, otherwise nothing.
-PREFIX = __name__.removesuffix("experiments.config.components")
+PREFIX = __name__.partition("experiments")[0]
 
 
 def import_by_name(name: str) -> ModuleType:
