@@ -69,7 +69,7 @@ def write_first(options: argparse.Namespace) -> int:
             shutil.rmtree(root)  # it was made for this
         raise
     with file_errors(f"{out} cannot be written"):
-        out.write_text(first.text(as_typed("new_config.py")), "utf-8")
+        out.write_text(first.text(), "utf-8")
     print(*first.told(), f"wrote {out}", sep="\n")
     print(f"next  {as_typed('run.py')} {shlex.quote(str(out))}")
     return 0

@@ -72,13 +72,13 @@ class FirstConfig:
     about: dict[str, str] = field(default_factory=dict)
     questions: list[str] = field(default_factory=list)
 
-    def text(self, command: str) -> str:
-        """The configuration as commented YAML; ``command`` is what wrote it."""
+    def text(self) -> str:
+        """The configuration as commented YAML."""
         basis = read_yaml(find_config(BASIS).read_text("utf-8"), BASIS)
         data = self.data | {k: v for k, v in basis.pop("data").items() if k not in self.data}
         lines = _comment(
-            f"Written by {command} after a look at the cohort. {GUESS}: told by names and values, "
-            f"not known. {QUESTION}: has to be answered by you. All keys: --print-config."
+            f"Written by scanfire new after a look at the cohort. {GUESS}: by names and values, not "
+            f"known{'; questions are for you' if self.questions else ''}. More keys: --print-config."
         )
         for question in self.questions:
             lines += _comment(f"{QUESTION}: {question}")

@@ -168,7 +168,7 @@ def _place(columns: Columns, name: str, table: pd.DataFrame) -> None:
         columns.idle[name] = "tells where, when or with what was measured"
     elif names_subjects(name, values):
         columns.idle[name] = "names of patients"
-    elif _same(table, name, columns.group):
+    elif columns.group != SAMPLE_ID and _same(table, name, columns.group):
         columns.idle[name] = f"{columns.group} in another form"
     elif readable == 1:
         (columns.numeric if different > 2 else columns.categorical).append(name)
