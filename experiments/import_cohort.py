@@ -240,14 +240,16 @@ def _next_steps(summary: ImportSummary) -> list[str]:
             "each sample is a group of its own; if several are of one patient, give --group or "
             "--group-from, as a split must not separate them"
         )
+    if "label" not in roles:
+        out = shlex.quote(str(summary.out))
+        lines.append("no label yet: the next command looks for one; --label COLUMN names it")
+        lines.append(f"to predict these samples: {as_typed('predict.py')} RUN {out} --out FILE")
+        return [*lines, f"next  {as_typed('new_config.py')} {out}"]
     config = "tft_baseline" if roles["numeric"] or roles["categorical"] else "spectra_only"
     command = [config, "--data.root", str(summary.out)]
     if len(summary.labels) == 2 and negative_first(summary.labels) is None:
         command += ["--data.labels", labels_text(summary.labels)]
         lines.append("the positive class is the label with the number 1: change it below if not so")
-    if "label" not in roles:
-        command += ["--data.label", "COLUMN"]
-        lines.append("no label yet: import with --label, --label-from, or name a column below")
     return [*lines, f"next  {as_typed('run.py')} {shlex.join(command)}"]
 
 

@@ -118,7 +118,8 @@ def look_at(root: Path, label: str | None = None, group: str | None = None) -> F
     """
     where = str(root / SAMPLES_FILE)
     table = read_table(root / SAMPLES_FILE, [SAMPLE_ID])
-    roles = read_roles(root)
+    # An import lists no covariates where it was told none.
+    roles = {role: columns for role, columns in read_roles(root).items() if columns}
     roles |= {k: v for k, v in (("label", label), ("group", group)) if v is not None}
     columns = guess_columns(table, roles, where)
     first = FirstConfig(root, columns, {}, questions=list(columns.questions))
@@ -145,9 +146,7 @@ def _set_data(first: FirstConfig) -> None:
     if len(first.classes) == 2:
         _set_positive(first)
     data["group"] = columns.group
-    alone = "each sample is a group of its own"
-    by = alone if columns.group == SAMPLE_ID else "a split keeps its samples together"
-    first.about["group"] = _marked(columns, "group", "the patient of a sample", by)
+    first.about["group"] = _marked(columns, "group", "a split keeps together what has one value")
     if columns.numeric or columns.categorical:
         data["numeric"], data["categorical"] = columns.numeric, columns.categorical
         first.about["numeric"] = _marked(columns, "numeric", "covariates that are numbers")

@@ -71,7 +71,7 @@ def guess_columns(table: pd.DataFrame, roles: Mapping[str, Any], where: str) -> 
     _require_two(table, labels, where)
     group = roles.get("group") or _guess_group(table, labels)
     columns = Columns(labels, group, _guess_task(table, labels), given=frozenset(roles))
-    if group == SAMPLE_ID:
+    if table[group].nunique() == len(table):
         columns.questions.append(
             "Is each sample a patient of its own? If several are of one, name the column of "
             "patients as group: a split must not separate them."
@@ -168,7 +168,7 @@ def _place(columns: Columns, name: str, table: pd.DataFrame) -> None:
         columns.idle[name] = "tells where, when or with what was measured"
     elif names_subjects(name, values):
         columns.idle[name] = "names of patients"
-    elif columns.group != SAMPLE_ID and _same(table, name, columns.group):
+    elif table[columns.group].nunique() < len(table) and _same(table, name, columns.group):
         columns.idle[name] = f"{columns.group} in another form"
     elif readable == 1:
         (columns.numeric if different > 2 else columns.categorical).append(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets.cohort import SAMPLE_ID, SAMPLES_FILE, SPECTRAL_FILES
 from datasets.errors import CohortError, file_errors, nearest
 from datasets.files import write_whole
-from datasets.readers import cell_text, read_rows
+from datasets.readers import POINT, cell_text, read_rows
 from experiments.command_line import as_typed
 
 # More columns called by numbers are the points of a spectrum.
@@ -42,7 +42,7 @@ def _from_table(path: Path) -> Path:
     """A cohort of covariates alone, beside a table of one row per sample."""
     rows = read_rows(path)
     _, header = next(rows)
-    if sum(name.replace(".", "", 1).isdigit() for name in header) > MOST_NUMBERED:
+    if sum(POINT.fullmatch(name) is not None for name in header) > MOST_NUMBERED:
         words = [str(path), str(path.with_suffix("")), "--format", path.suffix.lstrip(".")]
         raise CohortError(
             f"{path} has spectra in its columns; make a cohort's folder of it first: "

@@ -123,10 +123,10 @@ def test_the_wheel_reads_a_run_of_a_checkout(installed, cohort, tmp_path, few_tr
 
 
 def test_modules_of_the_user_are_found_by_their_names(installed, cohort, tmp_path):
-    (tmp_path / "own_parts.py").write_text(
+    (tmp_path / "my_parts.py").write_text(
         "from scanfire.handlers import GradientNorm\n\n\nclass Own(GradientNorm):\n    pass\n"
     )
-    settings = tiny(cohort, tmp_path / "runs", handlers=[{"name": "own_parts.Own", "params": {}}])
+    settings = tiny(cohort, tmp_path / "runs", handlers=[{"name": "my_parts.Own", "params": {}}])
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))
     dry = ("run", "tiny.yaml", "--dry-run")
     assert "everything fits" in installed.run("scanfire", *dry, cwd=tmp_path)
