@@ -107,7 +107,7 @@ def test_it_is_calibrated_and_decides_by_the_test_folds(trained, cohort_dir):
     probabilities = torch.from_numpy(
         oof[["tabular_only:prob_control", "tabular_only:prob_case"]].to_numpy()
     )
-    case = (oof["target"] == "case").to_numpy()
+    case = (oof["target"] == "case").to_numpy(copy=True)
     predictions = load_model(trained.parent).predict(cohort_dir)
     target, ids = torch.from_numpy(case).long(), oof["sample_id"].tolist()
     outputs = EpochOutputs(probabilities.log(), target, ids, {}, "binary")
