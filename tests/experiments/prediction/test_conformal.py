@@ -1,0 +1,153 @@
+"""Prediction sets hold the truth as often as asked, in each class and in new groups."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from datasets.errors import UsageError
+from engine.metrics import EpochOutputs
+from experiments.prediction import calibrate_sets, fewest_groups
+
+COHORTS, COVERAGE, MARGIN = 20, 0.9, 0.03
+FEATURES = 6
+
+
+def simulated(rng, patients, classes, most=6):
+    """Patients of one to six samples, whose features are alike; the class is the sample's."""
+    counts = rng.integers(1, most + 1, patients)
+    groups = np.repeat(np.arange(patients), counts)
+    own = rng.normal(size=(patients, FEATURES))[groups]
+    target = rng.integers(classes, size=len(groups))
+    centres = np.linspace(-1, 1, classes)[:, None] * np.ones(FEATURES) * 0.6
+    features = centres[target] + own + 0.7 * rng.normal(size=own.shape)
+    return features, target, groups.astype(str)
+
+
+def outputs_of(probabilities, target, task=""):
+    scores = torch.from_numpy(np.asarray(probabilities))
+    logits = scores.log() if task in ("", "binary", "multiclass") else scores
+    names = [str(number) for number in range(len(scores))]
+    return EpochOutputs(logits, torch.from_numpy(np.asarray(target)), names, {}, task)
+
+
+def cohort_coverage(seed, classes):
+    """Of one cohort: by class, and of groups that count equally."""
+    rng = np.random.default_rng(seed)
+    features, target, _ = simulated(rng, 200, classes)
+    model = LogisticRegression().fit(features, target)
+    features, target, groups = simulated(rng, 150, classes)
+    outputs = outputs_of(model.predict_proba(features), target)
+    sets = calibrate_sets(outputs, groups, [f"c{n}" for n in range(classes)], COVERAGE)
+    features, target, groups = simulated(rng, 600, classes)
+    covered = sets.covered(model.predict_proba(features), target)
+    by_class = [covered[target == number].mean() for number in range(classes)]
+    by_group = np.mean([covered[groups == group].mean() for group in np.unique(groups)])
+    return [*by_class, by_group]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3])
+def test_coverage_holds_by_class_and_by_group(classes):
+    found = np.mean([cohort_coverage(seed, classes) for seed in range(COHORTS)], axis=0)
+    assert found == pytest.approx(np.full(classes + 1, COVERAGE), abs=MARGIN)
+
+
+def test_one_patient_of_many_samples_does_not_rule():
+    """Its samples, badly predicted, would be most of the scores."""
+    probabilities = np.full((320, 2), 0.5)
+    probabilities[:20] = [0.9, 0.1]
+    probabilities[20:] = [0.1, 0.9]
+    groups = [f"p{n}" for n in range(20)] + ["many"] * 300
+    sets = calibrate_sets(outputs_of(probabilities, np.zeros(320, int)), groups, ["a", "b"])
+    assert sets.limits[0].groups == 21
+    assert sets.limits[0].value == pytest.approx(0.1)
+
+
+def test_intervals_hold_a_regressions_values():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(COHORTS):
+        patients = np.repeat(np.arange(80), 3)
+        error = rng.normal(size=80)[patients] + 0.3 * rng.standard_t(3, size=240)
+        predicted = rng.normal(size=240)
+        half = patients < 40
+        values = [torch.from_numpy(of[:, None]) for of in (predicted, predicted + error)]
+        own = EpochOutputs(
+            values[0][half], values[1][half], [str(n) for n in range(120)], {}, "regression"
+        )
+        sets = calibrate_sets(own, patients[half].astype(str), ["age"], COVERAGE)
+        covered = sets.covered(values[0][~half].numpy(), values[1][~half].numpy())
+        found.append(covered.mean())
+    assert np.mean(found) == pytest.approx(COVERAGE, abs=MARGIN)
+    columns = sets.columns(np.array([[1.0]]))
+    reach = sets.limits[0].value
+    assert columns["lower_age"] == pytest.approx([1 - reach])
+    assert columns["upper_age"] == pytest.approx([1 + reach])
+
+
+def test_a_label_has_a_set_of_its_two_states():
+    scores = np.stack([np.linspace(0, 1, 40), np.linspace(1, 0, 40)], axis=1)
+    target = (scores > 0.5).astype(float)
+    outputs = EpochOutputs(
+        torch.logit(torch.from_numpy(scores), 1e-6),
+        torch.from_numpy(target),
+        [str(n) for n in range(40)],
+        {},
+        "multilabel",
+    )
+    sets = calibrate_sets(outputs, outputs.sample_id, ["x", "y"])
+    columns = sets.columns(np.array([[0.99, 0.01], [0.5, 0.5]]))
+    assert list(columns) == ["prediction_set_x", "prediction_set_y"]
+    assert columns["prediction_set_x"].tolist() == ["1", ""]
+    assert columns["prediction_set_y"].tolist() == ["0", ""]
+    assert sets.covered(scores, target).mean(axis=0) == pytest.approx([0.9, 0.9], abs=0.06)
+
+
+def alike(count, of_second):
+    probabilities = np.tile([0.7, 0.3], (count + of_second, 1))
+    target = np.repeat([0, 1], [count, of_second])
+    return outputs_of(probabilities, target), [str(n) for n in range(count + of_second)]
+
+
+def test_a_class_of_too_few_groups_is_in_every_set():
+    sets = calibrate_sets(*alike(30, 8), ["a", "b"])
+    assert sets.columns(np.array([[0.99, 0.01]]))["prediction_set"].tolist() == ["a|b"]
+    (note,) = sets.notes
+    assert "'b' is in every set, as 8 groups" in note
+    assert "coverage 0.9 needs 9" in note
+    assert not calibrate_sets(*alike(30, 9), ["a", "b"]).notes
+
+
+def test_too_few_groups_of_each_class_are_refused():
+    with pytest.raises(UsageError, match="needs 9 groups of a class .* there are 8 of a, 3 of b"):
+        calibrate_sets(*alike(8, 3), ["a", "b"])
+    assert calibrate_sets(*alike(8, 3), ["a", "b"], coverage=0.7)
+
+
+@pytest.mark.parametrize(("coverage", "groups"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)])
+def test_just_enough_groups_give_a_finite_limit(coverage, groups):
+    assert fewest_groups(coverage) == groups
+    sets = calibrate_sets(*alike(groups, groups), ["a", "b"], coverage)
+    assert np.isfinite([limit.value for limit in sets.limits]).all()
+
+
+@pytest.mark.parametrize("coverage", [0, 1, 1.5])
+def test_a_coverage_out_of_range_is_refused(coverage):
+    with pytest.raises(UsageError, match="coverage: a number above 0 and below 1"):
+        calibrate_sets(*alike(30, 30), ["a", "b"], coverage)
+
+
+def test_a_name_that_could_be_two_is_refused():
+    with pytest.raises(UsageError, match="which 'a\\|b' has in it"):
+        calibrate_sets(*alike(30, 30), ["a|b", "c"])
+
+
+def test_without_crepes_one_line_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "crepes", None)
+    with pytest.raises(UsageError, match=r"pip install 'scanfire\[conformal\]'"):
+        calibrate_sets(*alike(30, 30), ["a", "b"])
