@@ -14,8 +14,6 @@ from datasets.specs import require_range
 from engine.metrics import CLASSES
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from engine.metrics import EpochOutputs
 
 # Between the names of a set's classes.

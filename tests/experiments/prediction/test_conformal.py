@@ -124,7 +124,7 @@ def test_a_class_of_too_few_groups_is_in_every_set():
 
 
 def test_too_few_groups_of_each_class_are_refused():
-    with pytest.raises(UsageError, match="needs 9 groups of a class .* there are 8 of a, 3 of b"):
+    with pytest.raises(UsageError, match=r"needs 9 groups of a class .* there are 8 of a, 3 of b"):
         calibrate_sets(*alike(8, 3), ["a", "b"])
     assert calibrate_sets(*alike(8, 3), ["a", "b"], coverage=0.7)
 
