@@ -105,7 +105,8 @@ class Cohort:
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
         that are None are those of cohort.yaml: covariates without the columns of `label`; of
-        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
+        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass. An
+        empty list of `label` reads no targets: the task is "unlabelled", and all samples are kept.
         """
         folder = require_folder(root)
         path = folder / SAMPLES_FILE
@@ -192,8 +193,12 @@ class Cohort:
             if (self.root / name).is_file()
         }
 
-    def _hash_spectra(self, path: Path) -> str:
+    def check_finite(self) -> None:
+        """Read all spectra; CohortError where an intensity is NaN or infinite."""
         _check_finite(self.root, self.spectra)
+
+    def _hash_spectra(self, path: Path) -> str:
+        self.check_finite()
         return file_sha256(path)
 
     def __getstate__(self) -> dict[str, Any]:

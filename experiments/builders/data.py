@@ -359,21 +359,35 @@ def build_loaders(
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
     ``classes`` and ``groups`` are of the training set, [N_train].
     """
-    batching = config.data.batching
+    strata = {"none": None, "class": classes, "group": groups}[config.data.batching.balance]
+    return {
+        subset: _loader(config, dataset, subset == TRAIN, strata, rank, world_size)
+        for subset, dataset in datasets.items()
+    }
+
+
+def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
+    """Make a loader of a dataset in batches like those of the validation and test sets."""
+    return _loader(config, dataset, False, None, 0, 1)
+
+
+def _loader(
+    config: Config,
+    dataset: SpectraDataset,
+    train: bool,
+    strata: np.ndarray | None,
+    rank: int,
+    world_size: int,
+) -> DataLoader[Any]:
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
-    strata = {"none": None, "class": classes, "group": groups}[batching.balance]
-    loaders = {}
-    for subset, dataset in datasets.items():
-        train = subset == TRAIN
-        loaders[subset] = make_loader(
-            dataset,
-            seed=config.seed,
-            num_workers=config.data.num_workers,
-            pin_memory=to_gpu,
-            sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
-            collate=_collate(batching, to_gpu),
-        )
-    return loaders
+    return make_loader(
+        dataset,
+        seed=config.seed,
+        num_workers=config.data.num_workers,
+        pin_memory=to_gpu,
+        sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
+        collate=_collate(config.data.batching, to_gpu),
+    )
 
 
 def _sampler(

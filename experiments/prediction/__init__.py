@@ -1,12 +1,17 @@
-"""Predictions of a trained model on new samples, and what stands around them."""
+"""Predictions of a trained model for new samples: load it, check the cohort, stream, write."""
 
 from typing import TYPE_CHECKING
 
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from experiments.prediction.analyses import Asked, analyse, extra_columns
     from experiments.prediction.conformal import ConformalSets, calibrate_sets, fewest_groups
     from experiments.prediction.external_validation import Validation, validate
+    from experiments.prediction.loaded_model import LoadedModel, load_model
+    from experiments.prediction.new_cohort import NewCohort
+    from experiments.prediction.prediction_file import predict_file, require_free
+    from experiments.prediction.predictions import Predictions
     from experiments.prediction.recalibration import calibration_in_the_large, calibration_slope
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
+from datasets.cohort import read_units
 from datasets.errors import file_errors
 from datasets.files import write_whole
 from experiments.baselines import save_baselines
@@ -69,11 +70,15 @@ def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
 
 def pack_preprocessing(data: Data) -> bytes:
     """What was fitted on the training set; without it weights cannot be used on new samples."""
+    cohort = data.cohort
     fitted = {
         "covariates": data.encoder.state_dict(),
         "transforms": data.transforms.state_dict(),
-        "task": data.cohort.task,
-        "class_names": data.cohort.class_names,
+        "task": cohort.task,
+        "class_names": cohort.class_names,
+        "label": cohort.label,
+        "group": cohort.group,
+        "units": read_units(cohort.root),
     }
     if data.scaler is not None:
         fitted["targets"] = data.scaler.state_dict()
