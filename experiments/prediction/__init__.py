@@ -7,6 +7,7 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from experiments.prediction.analyses import Asked, analyse, extra_columns
     from experiments.prediction.conformal import ConformalSets, calibrate_sets, fewest_groups
+    from experiments.prediction.drift import Drift, DriftCheck, SpectraMeasures
     from experiments.prediction.external_validation import Validation, validate
     from experiments.prediction.loaded_model import LoadedModel, load_model
     from experiments.prediction.new_cohort import NewCohort
