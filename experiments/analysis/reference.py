@@ -109,7 +109,7 @@ class Share:
         return cls(float(members.mean()), effective_samples(names, alike), alike)
 
     def compare(self, members: np.ndarray, groups: Sequence[str]) -> Difference:
-        """Hold bool [N] of new samples against this, by Fisher's exact test of effective samples."""
+        """Hold bool [N] of new samples against this: Fisher's exact test of effective samples."""
         new = float(members.mean())
         effective = effective_samples(np.asarray(groups, dtype=str), self.alike)
         table = []

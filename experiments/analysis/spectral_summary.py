@@ -20,7 +20,7 @@ MOST_COMPONENTS, FEWEST_SAMPLES = 10, 10
 # those of new samples will be: components fit their own samples too well.
 FOLDS = 3
 # Far outside: beyond all training samples and, of the logarithms, so many standard deviations.
-FAR = 4.0
+FAR = 5.0
 SMALLEST = 1e-12
 # Windows of the axis in which shifts are measured.
 MOST_WINDOWS, SMALLEST_WINDOW = 8, 32

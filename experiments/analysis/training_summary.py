@@ -108,7 +108,7 @@ def summarise(
         kinds, unknown = category_values(table, name)
         missing[name] = Share.of(unknown, groups)
         categories[name] = {
-            kind: Share.of(kinds == kind, groups) for kind in sorted(set(kinds[~unknown]))
+            kind: Share.of(kinds == kind, groups) for kind in sorted(set(kinds[~unknown].tolist()))
         }
     return TrainingSummary(encoder.log, numbers, missing, categories, predicted, spectra)
 
@@ -122,7 +122,7 @@ def number_values(table: pd.DataFrame, name: str, log: Sequence[str]) -> np.ndar
 def category_values(table: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A categorical covariate as text, and where it is missing, bool; [N] each."""
     values = table[name]
-    return values.astype(object).map(as_text).to_numpy(dtype=str), is_missing(values).to_numpy()
+    return values.astype(object).map(as_text).to_numpy(dtype=str), np.asarray(is_missing(values))
 
 
 def predicted_values(

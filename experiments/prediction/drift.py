@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -69,8 +69,10 @@ class SpectraMeasures:
         self._added = 0
 
     def add(self, transformed: np.ndarray, placed: np.ndarray | None) -> np.ndarray:
-        """Measure the next mean scans [n, L]; ``placed`` are those of the wanted ones, not
-        transformed. Returns which of them are far outside, bool [n]."""
+        """Measure the next mean scans [n, L]; returns which of them are far outside, bool [n].
+
+        ``placed`` are those of the wanted samples, not transformed; None where there are none.
+        """
         summary = self.summary
         found = summary.outside(transformed)
         outside = np.any([found[name] > summary.limits[name] for name in found], axis=0)
@@ -137,8 +139,7 @@ class DriftCheck:
         compared = [*self._covariates(), *self._spectra(), *self._predictions(predicted)]
         level = ERROR / max(1, len(compared))
         judged = [
-            Compared(of.kind, of.name, of.difference, _matters(of) and of.difference.p_value < level)
-            for of in compared
+            replace(of, found=_matters(of) and of.difference.p_value < level) for of in compared
         ]
         return Drift(judged, list(self._tell([of for of in judged if of.found])))
 
@@ -186,7 +187,8 @@ class DriftCheck:
         for of in found:
             told = TOLD.get(of.kind)
             if told is not None:
-                name = f"log1p({of.name})" if of.name in self.summary.log else of.name
+                logged = of.kind == "number" and of.name in self.summary.log
+                name = f"log1p({of.name})" if logged else of.name
                 yield Message(told, name, *_figures(of))
         yield from self._tell_components([of for of in found if of.kind == "component"])
         yield from self._tell_shifts([of for of in found if of.kind == "window"])
