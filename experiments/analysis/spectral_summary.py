@@ -18,7 +18,7 @@ from experiments.analysis.reference import Reference, as_plain
 MOST_COMPONENTS, FEWEST_SAMPLES = 10, 10
 # Distances and residuals of training samples are measured by components of the other folds, as
 # those of new samples will be: components fit their own samples too well.
-FOLDS = 3
+FOLDS = 5
 # Far outside: beyond all training samples and, of the logarithms, so many standard deviations.
 FAR = 5.0
 SMALLEST = 1e-12

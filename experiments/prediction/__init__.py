@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.prediction.analyses import Asked, analyse, extra_columns
+    from experiments.prediction.analyses import Analyses, Asked
     from experiments.prediction.conformal import ConformalSets, calibrate_sets, fewest_groups
     from experiments.prediction.drift import Drift, DriftCheck, SpectraMeasures
     from experiments.prediction.external_validation import Validation, validate

@@ -114,6 +114,7 @@ class DriftCheck:
     axis: np.ndarray | None = None
     axis_name: str = "axis"
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
+    has_covariates: bool = True
 
     def far_outside(self, rows: np.ndarray, of_spectra: np.ndarray | None = None) -> list[str]:
         """For each of these samples in what it is far outside of the training set; mostly empty.
@@ -125,6 +126,8 @@ class DriftCheck:
         if of_spectra is not None:
             for place in np.flatnonzero(of_spectra):
                 reasons[place].append(SPECTRUM)
+        if not self.has_covariates:
+            return [BETWEEN.join(found) for found in reasons]
         table = self.table.iloc[rows]
         for name, reference in self.summary.numbers.items():
             values = number_values(table, name, self.summary.log)
@@ -145,6 +148,8 @@ class DriftCheck:
 
     def _covariates(self) -> Iterator[Compared]:
         summary, groups = self.summary, self.groups
+        if not self.has_covariates:
+            return
         for name, share in summary.missing.items():
             if name in summary.categories:
                 unknown = category_values(self.table, name)[1]
@@ -237,9 +242,9 @@ TOLD = {
     "number": "covariate {}: median {} here, {} in training ({} standard deviations between means, "
     "{} times the spread)",
     "category": "category {}: {} here, {} in training",
-    RESIDUAL: "spectra: the {} from the main components is other than in training, by {} standard "
+    RESIDUAL: "spectra: the {} from the main components is larger than in training, by {} standard "
     "deviations",
-    DISTANCE: "spectra: the {} from the mean spectrum is other than in training, by {} standard "
+    DISTANCE: "spectra: the {} from the mean spectrum is larger than in training, by {} standard "
     "deviations",
     "predicted rate": "predicted rate of {}: {} here, {} on the validation set",
     "predicted value": "predicted {}: median {} here, {} on the validation set ({} standard "
@@ -268,6 +273,8 @@ def _matters(of: Compared) -> bool:
         return abs(found.new - found.old) >= SHIFT
     if of.kind == "peak":
         return found.old > 0 and found.new < GONE * found.old
+    if of.kind in (DISTANCE, RESIDUAL):  # nearer to the training set is no drift
+        return found.distance >= SPECTRA
     least = {"missing": MISSING, "category": CATEGORY, "predicted rate": PREDICTED}
     return abs(found.distance) >= least.get(of.kind, SPECTRA)
 
