@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort import (
+    SAMPLE_ID,
     SAMPLES_FILE,
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
+    UNLABELLED,
     Cohort,
+    Roles,
     as_text,
     csv_rows,
     is_missing,
@@ -91,11 +94,13 @@ def _read(folder: Path, fitted: Fitted) -> Cohort:
     if folder.is_dir():  # otherwise the cohort's own error
         path = require_file(folder / SAMPLES_FILE)
         header = read_header(next(csv_rows(path, str(path)), (1, []))[1], str(path))
-    group = fitted.plain.get("group") or fitted.config.data.group
+    # The model's column, else the cohort's own; without either each sample is a group.
+    own = Roles.choose(folder, header, None, None, (), ()).group
+    groups = (fitted.plain.get("group"), own, SAMPLE_ID)
     return Cohort.read(
         folder,
-        label=(),
-        group=group if group in header else None,
+        task=UNLABELLED,
+        group=next(column for column in groups if column in (*header, SAMPLE_ID)),
         numeric=[column for column in fitted.encoder.numeric if column in header],
         categorical=[column for column in fitted.encoder.categorical if column in header],
     )
