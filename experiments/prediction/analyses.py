@@ -24,7 +24,6 @@ from experiments.prediction.drift import (
 )
 from experiments.prediction.external_validation import (
     IN_THE_LARGE,
-    RESAMPLES,
     SLOPE,
     headline,
     validate,
@@ -199,19 +198,19 @@ class Analyses:
         fitted, points = self.model.fitted, carried_points(self.model)
         left_out = [SAMPLE_ID, *(fitted.plain.get("label") or [])]
         table = self.new.cohort.samples.iloc[labelled].drop(columns=left_out, errors="ignore")
-        settings = fitted.config.report.resamples or RESAMPLES
+        resamples = fitted.config.report.resamples
         shared = (self.model.class_names, points, self.asked.prevalence)
         external = validate(
             predictions.outputs.take(labelled.tolist()),
             predictions.groups[labelled].tolist(),
             *shared,
             table,
-            settings,
+            resamples,
         )
         held_out = internal_samples(self.model)
         if held_out is None:
             return external, None, ""
-        internal = validate(held_out.outputs, held_out.groups, *shared, resamples=settings)
+        internal = validate(held_out.outputs, held_out.groups, *shared, resamples=resamples)
         return external, internal, held_out.source
 
 

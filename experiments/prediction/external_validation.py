@@ -19,6 +19,7 @@ from engine.metrics import (
     CustomMetric,
     EpochOutputs,
     by_target,
+    metric_value,
 )
 from engine.statistics import (
     FEWEST_GROUPS,
@@ -107,6 +108,15 @@ class Validation:
     subgroups: Sequence[Subgroup] = field(default_factory=list)
 
 
+def _intervals(
+    outputs: EpochOutputs, groups: Sequence[str], names: Sequence[str], resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Values of metrics, with intervals unless there are to be no resamples."""
+    if not resamples:
+        return {name: Interval(metric_value(name, outputs)) for name in names}
+    return bootstrap_intervals(outputs, groups, names, resamples, seed=seed)
+
+
 def validate(
     outputs: EpochOutputs,
     groups: Sequence[str],
@@ -137,7 +147,7 @@ def validate(
         names=names,
         groups=list(groups),
         resamples=draws,
-        metrics=bootstrap_intervals(outputs, groups, wanted, draws, seed=seed),
+        metrics=_intervals(outputs, groups, wanted, draws, seed),
         calibration=dict(_calibration(outputs, groups, names, draws, seed)),
         points=list(_carried(outputs, groups, names, points, prevalence, draws, seed)),
         curves=list(_curves(outputs, names, prevalence)),
@@ -161,7 +171,7 @@ def _calibration(
         for number, name in enumerate(names):
             custom = _of_values(number)
             measured = replace(outputs, custom=custom)
-            yield name, bootstrap_intervals(measured, groups, list(custom), resamples, seed=seed)
+            yield name, _intervals(measured, groups, list(custom), resamples, seed)
         return
     custom = {
         IN_THE_LARGE: CustomMetric(IN_THE_LARGE, _of_positive(calibration_in_the_large)),
@@ -169,7 +179,7 @@ def _calibration(
     }
     for _, name, scores, positive in ranked_outputs(outputs, names):
         own = replace(two_classes(scores, positive, outputs.sample_id), custom=custom)
-        found = bootstrap_intervals(own, groups, list(custom), resamples, seed=seed)
+        found = _intervals(own, groups, list(custom), resamples, seed)
         yield name, _without_few(found, own, groups)
 
 
@@ -253,7 +263,7 @@ def figures_at_threshold(
     turned = two_classes(1.0 - predicted, ~positive, sample_id)
     both = ["recall", "precision"]
     of_positives, of_negatives = (
-        bootstrap_intervals(own, groups, both, resamples, seed=seed) for own in (decided, turned)
+        _intervals(own, groups, both, resamples, seed) for own in (decided, turned)
     )
     found = {"sensitivity": of_positives["recall"], "specificity": of_negatives["recall"]}
     if prevalence is None:
@@ -269,7 +279,7 @@ def figures_at_threshold(
 
     custom = {"ppv": CustomMetric("ppv", ppv), "npv": CustomMetric("npv", npv)}
     measured = replace(decided, custom=custom)
-    drawn = bootstrap_intervals(measured, groups, list(custom), resamples, seed=seed)
+    drawn = _intervals(measured, groups, list(custom), resamples, seed)
     return found | _without_few(drawn, decided, groups)
 
 
@@ -291,19 +301,20 @@ def _curves(
 def _subgroups(
     found: Validation, points: Mapping[str, OperatingPoint], table: pd.DataFrame, seed: int
 ) -> Iterator[Subgroup]:
+    draws = min(found.resamples, SUBGROUP_RESAMPLES)
     outputs, groups = found.outputs, np.asarray(found.groups, dtype=str)
     metric = headline(outputs)
     for column, value, members in subgroup_members(table):
         rows = np.flatnonzero(members)
         own, of = outputs.take(rows.tolist()), groups[rows].tolist()
-        figures = bootstrap_intervals(own, of, [metric], SUBGROUP_RESAMPLES, seed=seed)
+        figures = _intervals(own, of, [metric], draws, seed)
         rarest = groups_of_rarest(metric, own, of)
         if outputs.task == "binary":
             name = found.names[1]
             target = own.target.numpy() == 1
             if name in points and not math.isnan(points[name].threshold):
                 predicted = own.scores[:, 1].numpy() >= points[name].threshold
-                at = figures_at_threshold(predicted, target, of, None, SUBGROUP_RESAMPLES, seed)
+                at = figures_at_threshold(predicted, target, of, None, draws, seed)
                 figures |= {n: at[n] for n in ("sensitivity", "specificity")}
             figures["observed"] = Interval(float(target.mean()))
             figures["predicted"] = Interval(float(own.scores[:, 1].mean()))

@@ -108,7 +108,7 @@ def write_prediction_page(path: Path, page: PredictionPage) -> Path:
     predictions = page.predictions
     counts = len(predictions), len(np.unique(predictions.groups))
     lead = Message("{} samples in {} groups, predicted by {}.", *counts, page.model)
-    notes = [Message("{}.", note) for note in predictions.notes]
+    notes = [Message("{}.", Message(note).capitalized) for note in predictions.notes]
     return write_figure_page(path, TITLE, sentences(lead, *notes), list(sections_of_page(page)))
 
 
@@ -313,10 +313,11 @@ def _predicted(predictions: Predictions) -> go.Figure:
 
 def _validation_sections(page: PredictionPage, external: Validation) -> Iterator[Section]:
     internal = page.internal
-    text = Message(
-        "{} labelled samples in {} groups. In brackets 95% intervals, groups drawn {} times.",
-        *(len(external.groups), len(set(external.groups)), external.resamples),
-    )
+    counts = len(external.groups), len(set(external.groups))
+    text = sentences(Message("{} labelled samples in {} groups.", *counts))
+    if external.resamples:
+        drawn = "In brackets 95% intervals, groups drawn {} times."
+        text = sentences(text, Message(drawn, external.resamples))
     head = ["", "these samples", *([page.internal_source] if internal else [])]
     rows = [
         [metric_message(name), with_bounds(figure), *_beside(internal, "metrics", name)]

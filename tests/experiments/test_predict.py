@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import predict
-from experiments.prediction import prediction_file
+from experiments.prediction import Analyses, prediction_file
 from tests.experiments.prediction.conftest import new_cohort, root, run_dir, train
 from tests.experiments.prediction.made_cohorts import WRONG, change_samples
 
@@ -33,6 +33,7 @@ def test_the_test_sets_file_has_the_runs_columns_and_further_ones(
         "calibrated_control",
         "calibrated_case",
         "decision",
+        "far_outside",
     ]
     assert f"{len(own)} samples predicted by {run_dir}: {out}" in told.out
     assert not told.err
@@ -81,8 +82,7 @@ def test_nothing_is_left_of_predictions_that_end_in_an_error(
             raise KeyboardInterrupt
         return {"block": 1}
 
-    monkeypatch.setattr("experiments.prediction.analyses.extra_columns", lambda *given: [add])
-    monkeypatch.setattr("experiments.prediction.extra_columns", lambda *given: [add])
+    monkeypatch.setattr(Analyses, "columns", property(lambda self: [add]))
     out = tmp_path / "out"
     out.mkdir()
     assert run(run_dir, new_cohort, "--out", out / "predictions.csv") == 130
