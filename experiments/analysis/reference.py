@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import fisher_exact, kstwobign
 
+# The group of each sample, as text once compared.
+Groups = Sequence[str] | np.ndarray
 # Of larger training sets so many quantiles are kept.
 MOST_VALUES = 512
 # The distance between the quartiles of a normal distribution, in standard deviations.
@@ -47,7 +49,7 @@ class Reference:
     alike: float
 
     @classmethod
-    def of(cls, values: np.ndarray, groups: Sequence[str]) -> Reference | None:
+    def of(cls, values: np.ndarray, groups: Groups) -> Reference | None:
         """Of N values, NaN where there is none; None without two values."""
         known = np.isfinite(values)
         found = np.asarray(values, dtype=np.float64)[known]
@@ -66,7 +68,7 @@ class Reference:
             alike,
         )
 
-    def compare(self, values: np.ndarray, groups: Sequence[str]) -> Difference | None:
+    def compare(self, values: np.ndarray, groups: Groups) -> Difference | None:
         """Hold N values of new samples, NaN where there is none, against this; None without one.
 
         The p-value is Kolmogorov's and Smirnov's of two samples, with as many samples as are
@@ -102,13 +104,13 @@ class Share:
     alike: float
 
     @classmethod
-    def of(cls, members: np.ndarray, groups: Sequence[str]) -> Share:
+    def of(cls, members: np.ndarray, groups: Groups) -> Share:
         """Of bool [N]."""
         names = np.asarray(groups, dtype=str)
         alike = intraclass_correlation(members.astype(np.float64), names)
         return cls(float(members.mean()), effective_samples(names, alike), alike)
 
-    def compare(self, members: np.ndarray, groups: Sequence[str]) -> Difference:
+    def compare(self, members: np.ndarray, groups: Groups) -> Difference:
         """Hold bool [N] of new samples against this: Fisher's exact test of effective samples."""
         new = float(members.mean())
         effective = effective_samples(np.asarray(groups, dtype=str), self.alike)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ from scipy.signal import find_peaks, peak_widths
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
-from experiments.analysis.reference import Reference, as_plain
+from experiments.analysis.reference import Groups, Reference, as_plain
 
 MOST_COMPONENTS, FEWEST_SAMPLES = 10, 10
 # Distances and residuals of training samples are measured by components of the other folds, as
@@ -54,7 +54,7 @@ class SpectralSummary:
 
     @classmethod
     def of(
-        cls, transformed: np.ndarray, placed: np.ndarray, groups: Sequence[str]
+        cls, transformed: np.ndarray, placed: np.ndarray, groups: Groups
     ) -> SpectralSummary | None:
         """Of mean scans [N, L], transformed and not, and their groups; None with too few."""
         names = np.asarray(groups, dtype=str)

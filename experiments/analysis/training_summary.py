@@ -11,7 +11,7 @@ import pandas as pd
 
 from datasets.cohort import as_text, is_missing
 from engine.metrics import CLASSES
-from experiments.analysis.reference import Reference, Share, as_plain
+from experiments.analysis.reference import Groups, Reference, Share, as_plain
 from experiments.analysis.spectral_summary import SpectralSummary
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def summarise_training(data: Data, val: EpochOutputs | None = None) -> TrainingS
 
 def summarise(
     table: pd.DataFrame,
-    groups: Sequence[str],
+    groups: Groups,
     encoder: CovariateEncoder,
     predicted: Mapping[str, Reference | Share],
     spectra: SpectralSummary | None,

@@ -137,9 +137,10 @@ def _drift_sections(page: PredictionPage) -> Iterator[Section]:
         "{} of {} samples are far outside of the training set (column far_outside).",
         *(count, len(page.marked)),
     )
-    table: list[list[str]] | None = [["finding"], *([text] for text in told)] if told else None
+    table: list[list[str]] = [["finding"]]
+    table += [[text] for text in told]
     nothing = "" if told else "These samples are like those of the training set."
-    yield Section("drift", "Drift", text=sentences(nothing, marked), table=table)
+    yield Section("drift", "Drift", text=sentences(nothing, marked), table=table if told else None)
     rows = [
         [_named(of), *_compared(of), "yes" if of.found else ""]
         for of in page.drift.compared

@@ -59,7 +59,8 @@ def larger(tmp_path_factory):
 @pytest.fixture
 def new(larger, tmp_path):
     """The test set of that run; change it at will."""
-    return held_out(*larger, tmp_path / "held_out")
+    root, run_dir = larger
+    return held_out(root, run_dir, tmp_path / "held_out")
 
 
 def analysed(source, cohort, out, **asked):

@@ -80,7 +80,7 @@ def test_intervals_hold_a_regressions_values():
         own = EpochOutputs(
             values[0][half], values[1][half], [str(n) for n in range(120)], {}, "regression"
         )
-        sets = calibrate_sets(own, patients[half].astype(str), ["age"], COVERAGE)
+        sets = calibrate_sets(own, patients[half].astype(str).tolist(), ["age"], COVERAGE)
         covered = sets.covered(values[0][~half].numpy(), values[1][~half].numpy())
         found.append(covered.mean())
     assert np.mean(found) == pytest.approx(COVERAGE, abs=MARGIN)
@@ -108,46 +108,49 @@ def test_a_label_has_a_set_of_its_two_states():
     assert sets.covered(scores, target).mean(axis=0) == pytest.approx([0.9, 0.9], abs=0.06)
 
 
-def alike(count, of_second):
+def alike(count, of_second, **settings):
+    """Sets by samples that are all predicted alike, each a group; so many of each class."""
     probabilities = np.tile([0.7, 0.3], (count + of_second, 1))
     target = np.repeat([0, 1], [count, of_second])
-    return outputs_of(probabilities, target), [str(n) for n in range(count + of_second)]
+    groups = [str(n) for n in range(count + of_second)]
+    names = settings.pop("names", ["a", "b"])
+    return calibrate_sets(outputs_of(probabilities, target), groups, names, **settings)
 
 
 def test_a_class_of_too_few_groups_is_in_every_set():
-    sets = calibrate_sets(*alike(30, 8), ["a", "b"])
+    sets = alike(30, 8)
     assert sets.columns(np.array([[0.99, 0.01]]))["prediction_set"].tolist() == ["a|b"]
     (note,) = sets.notes
     assert "'b' is in every set, as 8 groups" in note
     assert "coverage 0.9 needs 9" in note
-    assert not calibrate_sets(*alike(30, 9), ["a", "b"]).notes
+    assert not alike(30, 9).notes
 
 
 def test_too_few_groups_of_each_class_are_refused():
     with pytest.raises(UsageError, match=r"needs 9 groups of a class .* there are 8 of a, 3 of b"):
-        calibrate_sets(*alike(8, 3), ["a", "b"])
-    assert calibrate_sets(*alike(8, 3), ["a", "b"], coverage=0.7)
+        alike(8, 3)
+    assert alike(8, 3, coverage=0.7)
 
 
 @pytest.mark.parametrize(("coverage", "groups"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)])
 def test_just_enough_groups_give_a_finite_limit(coverage, groups):
     assert fewest_groups(coverage) == groups
-    sets = calibrate_sets(*alike(groups, groups), ["a", "b"], coverage)
+    sets = alike(groups, groups, coverage=coverage)
     assert np.isfinite([limit.value for limit in sets.limits]).all()
 
 
 @pytest.mark.parametrize("coverage", [0, 1, 1.5])
 def test_a_coverage_out_of_range_is_refused(coverage):
     with pytest.raises(UsageError, match="coverage: a number above 0 and below 1"):
-        calibrate_sets(*alike(30, 30), ["a", "b"], coverage)
+        alike(30, 30, coverage=coverage)
 
 
 def test_a_name_that_could_be_two_is_refused():
     with pytest.raises(UsageError, match="which 'a\\|b' has in it"):
-        calibrate_sets(*alike(30, 30), ["a|b", "c"])
+        alike(30, 30, names=["a|b", "c"])
 
 
 def test_without_crepes_one_line_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "crepes", None)
     with pytest.raises(UsageError, match=r"pip install 'scanfire\[conformal\]'"):
-        calibrate_sets(*alike(30, 30), ["a", "b"])
+        alike(30, 30)
