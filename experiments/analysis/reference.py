@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import fisher_exact, kstwobign
+from scipy.stats import f, fisher_exact, kstwobign, t
 
 # The group of each sample, as text once compared.
 Groups = Sequence[str] | np.ndarray
 # Of larger training sets so many quantiles are kept.
 MOST_VALUES = 512
-# The distance between the quartiles of a normal distribution, in standard deviations.
-QUARTILES = 1.349
+# Of the bound on how alike the samples of a group are.
+CONFIDENCE = 0.95
+# In standard deviations; further apart no skewed distribution brings the means of two samples.
+FAR_APART = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Difference:
 class Reference:
     """A number of each training sample: sorted values (or quantiles), and how groups are alike.
 
-    ``alike`` is the intraclass correlation, the part of the variance that is between groups;
-    ``effective`` as many independent samples would tell as much.
+    ``alike`` is the part of the variance that may be between groups
+    (:func:`intraclass_correlation`); ``effective`` independent samples would tell as much.
     """
 
     values: Sequence[float]
@@ -72,7 +74,8 @@ class Reference:
         """Hold N values of new samples, NaN where there is none, against this; None without one.
 
         The p-value is Kolmogorov's and Smirnov's of two samples, with as many samples as are
-        effective (Stephens 1970 for few).
+        effective (Stephens 1970 for few); of means that are far apart Student's, if that is
+        smaller: with few groups the former has none that is small.
         """
         known = np.isfinite(values)
         if not known.any():
@@ -85,13 +88,17 @@ class Reference:
         )
         count = math.sqrt(effective * self.effective / (effective + self.effective))
         apart = float(np.abs(share_new - share_old).max())
+        distance = _quotient(float(new.mean()) - self.mean, self.std)
+        p_value = float(kstwobign.sf((count + 0.12 + 0.11 / count) * apart))
+        if abs(distance) >= FAR_APART:
+            p_value = min(p_value, float(2 * t.sf(abs(distance) * count, self.effective - 1)))
         between = [float(np.subtract(*np.quantile(each, [0.75, 0.25]))) for each in (new, old)]
         return Difference(
             new=float(np.median(new)),
             old=float(np.median(old)),
-            distance=_quotient(float(new.mean()) - self.mean, self.std),
+            distance=distance,
             spread=_quotient(*between),
-            p_value=float(kstwobign.sf((count + 0.12 + 0.11 / count) * apart)),
+            p_value=p_value,
         )
 
 
@@ -128,9 +135,11 @@ def as_plain(found: Reference | Share | None) -> Mapping[str, Any] | None:
 
 
 def intraclass_correlation(values: np.ndarray, groups: np.ndarray) -> float:
-    """The part of the variance of values [N] that is between groups [N], by one-way ANOVA.
+    """The largest part of the variance of values [N] that may well be between groups [N].
 
-    Fisher 1925; from 0 to 1, and 0 where each group has one sample or there is one group.
+    The upper bound, of 95% confidence, of the intraclass correlation by one-way ANOVA (Fisher 1925;
+    Shrout and Fleiss 1979): few groups tell little of how far a new one may be. From 0 to 1; 0
+    where each group has one sample, or there is one group.
     """
     _, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
     samples, several = len(values), len(counts)
@@ -140,6 +149,7 @@ def intraclass_correlation(values: np.ndarray, groups: np.ndarray) -> float:
     within = float(np.square(values - means[number]).sum()) / (samples - several)
     between = float((counts * np.square(means - values.mean())).sum()) / (several - 1)
     usual = (samples - float(np.square(counts).sum()) / samples) / (several - 1)
+    between *= float(f.ppf(CONFIDENCE, samples - several, several - 1))
     whole = between + (usual - 1) * within
     return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.0
 

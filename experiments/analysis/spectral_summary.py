@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.signal import find_peaks, peak_widths
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
-from experiments.analysis.reference import Groups, Reference, as_plain
+from experiments.analysis.reference import Groups, Reference, as_plain, effective_samples
 
 MOST_COMPONENTS, FEWEST_SAMPLES = 10, 10
 # Distances and residuals of training samples are measured by components of the other folds, as
@@ -81,15 +81,21 @@ class SpectralSummary:
                 for name, own in zip((DISTANCE, RESIDUAL), outside.T, strict=True)
             },
         )
-        scores = (transformed - mean) @ components.T
+        scores = found.scores(transformed)
         measured = dict(zip((DISTANCE, RESIDUAL), outside.T, strict=True))
-        measured |= {f"component {n}": own for n, own in enumerate(scores.T, start=1)}
-        measured |= found.places(placed)
+        measured |= scores | found.places(placed)
         known = {name: Reference.of(own, groups) for name, own in measured.items()}
         # A window, or a peak, that few training samples have tells nothing of new ones.
         present = {name: np.isfinite(own).mean() > 0.5 for name, own in measured.items()}
         kept_ones = {n: r for n, r in known.items() if r is not None and present[n]}
-        return cls(**{**vars(found), "references": kept_ones})
+        # Components are ordered by how much varies, between groups too: where groups differ, the
+        # last ones are those that happen not to differ between the training groups.
+        of_components = [name for name in scores if name in kept_ones]
+        alike = max((kept_ones[name].alike for name in of_components), default=0.0)
+        for name in of_components:
+            effective = effective_samples(names, alike)
+            kept_ones[name] = replace(kept_ones[name], alike=alike, effective=effective)
+        return replace(found, references=kept_ones)
 
     def outside(self, transformed: np.ndarray) -> dict[str, np.ndarray]:
         """Logarithms of the distance and the residual of mean scans [n, L].

@@ -32,6 +32,7 @@ from experiments.prediction.held_out import (
     calibration_samples,
     carried_points,
     internal_samples,
+    trained_samples,
 )
 from experiments.prediction.placed_scans import placed_scans
 from experiments.prediction.prediction_file import require_free
@@ -153,6 +154,12 @@ class Analyses:
             names = self.model.class_names
             drift = self._check(measured).compare(
                 dict(predicted_values(predictions.outputs, names))
+            )
+        again = len(trained_samples(self.model).intersection(predictions.sample_ids))
+        if again:
+            yield (
+                f"{again} samples have the names of samples that the model was trained on; if they "
+                "are the same, it predicts them better than new ones"
             )
         marked = np.array([bool(text) for text in self.marked] or [False] * len(predictions))
         yield from about_drift(drift, marked)

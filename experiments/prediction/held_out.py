@@ -56,6 +56,15 @@ def internal_samples(model: LoadedModel) -> HeldOut | None:
     return _of_run(model, RunFile.PREDICTIONS, TEST) or _of_folds(model)
 
 
+def trained_samples(model: LoadedModel) -> set[str]:
+    """The names of the samples that a run was trained on; empty where it does not say."""
+    content = model.files.read(RunFile.SPLITS)
+    if content is None:
+        return set()
+    splits = _table(content)
+    return set(splits.loc[splits["split"] == "train", "sample_id"])
+
+
 def carried_points(model: LoadedModel) -> dict[str, OperatingPoint]:
     """The operating point of each class or label that the run chose on its validation set."""
     content = model.files.read(RunFile.METRICS)

@@ -81,6 +81,17 @@ def test_a_covariate_in_another_unit_is_found(summary):
     assert told.startswith("covariate log1p(AFP): median ")
 
 
+def test_another_unit_is_found_on_a_plate_after_four_plates():
+    rng = np.random.default_rng(11)
+    summary = summarised(make_samples(rng, 280, per_group=70, plate=0.3))
+    made = make_samples(rng, 70, per_group=70, plate=0.3)
+    assert not texts(drift_of(summary, made))
+    made.table["age"] /= 10
+    assert any(
+        text.startswith("covariate age: median 6") for text in texts(drift_of(summary, made))
+    )
+
+
 def test_values_far_beyond_the_training_range_are_marked(summary):
     made = make_samples(np.random.default_rng(4), 60)
     made.table.loc[[3, 5], "age"] = [720, -200]
