@@ -367,8 +367,11 @@ def build_loaders(
 
 
 def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
-    """Make a loader of a dataset in batches like those of the validation and test sets."""
-    return _loader(config, dataset, False, None, 0, 1)
+    """Make a loader of a dataset in batches like those of the validation and test sets.
+
+    A sample beyond the token budget is a batch of its own.
+    """
+    return _loader(config, dataset, False, None, 0, 1, strict=False)
 
 
 def _loader(
@@ -378,6 +381,7 @@ def _loader(
     strata: np.ndarray | None,
     rank: int,
     world_size: int,
+    strict: bool = True,
 ) -> DataLoader[Any]:
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     return make_loader(
@@ -385,7 +389,9 @@ def _loader(
         seed=config.seed,
         num_workers=config.data.num_workers,
         pin_memory=to_gpu,
-        sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
+        sampler=_sampler(
+            config, dataset, train, strata if train else None, rank, world_size, strict
+        ),
         collate=_collate(config.data.batching, to_gpu),
     )
 
@@ -397,6 +403,7 @@ def _sampler(
     strata: np.ndarray | None,
     rank: int,
     world_size: int,
+    strict: bool,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching = config.data.batching
@@ -412,14 +419,15 @@ def _sampler(
     max_scans = None
     if batching.token_budget is not None:
         points = max(1, dataset.spec_len)
-        needed = int(lengths.max(initial=0)) * points
-        if needed > batching.token_budget * factor:
+        most = int(lengths.max(initial=0))
+        max_scans = batching.token_budget * factor // points
+        if most > max_scans and strict:
             has = "has" if multiple == 1 else "is padded to"
             raise UsageError(
-                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
-                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+                f"data.batching.token_budget: a sample {has} {most} scans of {points} points; at "
+                f"least {-(-most * points // factor)} was expected, not {batching.token_budget}"
             )
-        max_scans = batching.token_budget * factor // points
+        max_scans = max(max_scans, most)  # a sample that is larger is a batch of its own
     return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import predict
-from experiments.prediction import Analyses, prediction_file
+from experiments.prediction import Predictions, prediction_file
 from tests.experiments.prediction.conftest import new_cohort, root, run_dir, train
 from tests.experiments.prediction.made_cohorts import WRONG, change_samples
 
@@ -33,7 +33,6 @@ def test_the_test_sets_file_has_the_runs_columns_and_further_ones(
         "calibrated_control",
         "calibrated_case",
         "decision",
-        "far_outside",
     ]
     assert f"{len(own)} samples predicted by {run_dir}: {out}" in told.out
     assert not told.err
@@ -75,14 +74,15 @@ def test_nothing_is_left_of_predictions_that_end_in_an_error(
 ):
     monkeypatch.setattr("experiments.prediction.loaded_model.BLOCK", 3)
     written = []
+    whole = Predictions.table
 
-    def add(predicted):
-        written.append(len(predicted))
+    def table(predictions):
+        written.append(len(predictions))
         if len(written) == 2:
             raise KeyboardInterrupt
-        return {"block": 1}
+        return whole(predictions)
 
-    monkeypatch.setattr(Analyses, "columns", property(lambda self: [add]))
+    monkeypatch.setattr(Predictions, "table", table)
     out = tmp_path / "out"
     out.mkdir()
     assert run(run_dir, new_cohort, "--out", out / "predictions.csv") == 130
