@@ -88,7 +88,7 @@ def test_another_unit_is_found_on_a_plate_after_four_plates():
     assert not texts(drift_of(summary, made))
     made.table["age"] /= 10
     assert any(
-        text.startswith("covariate age: median 6") for text in texts(drift_of(summary, made))
+        text.startswith("covariate age: median 5.") for text in texts(drift_of(summary, made))
     )
 
 
