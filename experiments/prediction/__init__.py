@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from experiments.prediction.loaded_model import LoadedModel, load_model
     from experiments.prediction.new_cohort import NewCohort
     from experiments.prediction.prediction_file import predict_file, require_free
+    from experiments.prediction.prediction_page import PredictionPage, write_prediction_page
     from experiments.prediction.predictions import Predictions
     from experiments.prediction.recalibration import calibration_in_the_large, calibration_slope
 else:

@@ -173,13 +173,16 @@ class Analyses:
         from experiments.prediction.explain import explain_samples  # import Plotly
         from experiments.prediction.prediction_page import PredictionPage, write_prediction_page
 
+        fitted = self.model.fitted
         explained = scans = None
         if self.asked.explain is not None:
             explained = explain_samples(self.model, self.new, predictions, self.asked.explain)
             rows = np.arange(len(explained.outputs.sample_id))
             scans = placed_scans(self.model, self.new, rows)
         page = PredictionPage(
+            name=fitted.config.exp_name,
             model=str(self.model.files.where),
+            language=fitted.config.report.language,
             predictions=predictions,
             drift=drift,
             marked=marked,

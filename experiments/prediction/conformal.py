@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datasets.errors import UsageError
+from datasets.messages import Message
 from datasets.specs import require_range
 from engine.metrics import CLASSES
 
@@ -59,13 +60,15 @@ class ConformalSets:
     limits: Sequence[Limit]
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Message]:
         """A line for each limit that the calibration samples are too few for."""
-        needed = fewest_groups(self.coverage)
+        told = (
+            "prediction sets: '{}' is in every set: it is calibrated with {} groups, where "
+            "coverage {} needs {}"
+        )
+        asked = f"{self.coverage:g}", fewest_groups(self.coverage)
         return [
-            f"prediction sets: '{limit.name}' is in every set, as {limit.groups} "
-            f"group{'' if limit.groups == 1 else 's'} of the calibration samples have it; coverage "
-            f"{self.coverage:g} needs {needed}"
+            Message(told, limit.name, limit.groups, *asked)
             for limit in self.limits
             if math.isinf(limit.value)
         ]
@@ -163,9 +166,9 @@ def _scores(
             rows = np.arange(len(own))
             yield name, rows, np.abs(target[:, number] - own)
         elif outputs.task == "multilabel":
-            for state, text in enumerate(("without", "with")):
+            for state, told in enumerate(("without {}", "with {}")):
                 rows = np.flatnonzero((target[:, number] > 0) == bool(state))
-                yield f"{text} {name}", rows, (1 - own if state else own)[rows]
+                yield Message(told, name), rows, (1 - own if state else own)[rows]
         else:
             rows = np.flatnonzero(target == number)
             yield name, rows, 1 - own[rows]

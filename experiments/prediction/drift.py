@@ -32,7 +32,7 @@ MISSING, CATEGORY, PREDICTED = 0.1, 0.15, 0.15
 SHIFT, GONE = 0.5, 0.25
 FAR_OUTSIDE, BETWEEN = "far_outside", "; "
 SPECTRUM = "spectrum"
-NO_SUMMARY = (
+NO_SUMMARY = Message(
     "no drift check: this model was exported without a summary of its training set (by an earlier "
     "version); train it again to have one"
 )
@@ -194,7 +194,8 @@ class DriftCheck:
             if told is not None:
                 logged = of.kind == "number" and of.name in self.summary.log
                 name = f"log1p({of.name})" if logged else of.name
-                yield Message(told, name, *_figures(of))
+                own = Message(name) if of.kind in (DISTANCE, RESIDUAL) else name
+                yield Message(told, own, *_figures(of))
         yield from self._tell_components([of for of in found if of.kind == "component"])
         yield from self._tell_shifts([of for of in found if of.kind == "window"])
         yield from self._tell_peaks([of for of in found if of.kind == "peak"])
@@ -206,7 +207,7 @@ class DriftCheck:
             yield Message(
                 told + "standard deviations",
                 len(found),
-                most.name,
+                Message("component {}", _number(most)),
                 figure_text(abs(most.difference.distance), 2),
             )
 
@@ -219,9 +220,10 @@ class DriftCheck:
         most = max(found, key=lambda of: abs(of.difference.new - of.difference.old))
         start, stop = list(pairwise(spectra.windows.tolist()))[_number(most)]
         shift = most.difference.new - most.difference.old
-        place = f"{start} to {stop - 1}", "points"
+        place: tuple[str, str] = Message("{} to {}", start, stop - 1), Message("points")
         if self.axis is not None:
-            place = f"{self.axis[start]:g} to {self.axis[stop - 1]:g}", self.axis_name
+            ends = (f"{self.axis[place]:g}" for place in (start, stop - 1))
+            place = Message("{} to {}", *ends), self.axis_name
         told = "spectra: peaks are shifted in {} of {} windows of the axis, by {} points in {} ({})"
         sizes = len(found), all_windows
         yield Message(told, *sizes, figure_text(shift, 2, "+"), *place)

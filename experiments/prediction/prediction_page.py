@@ -18,6 +18,7 @@ from engine.statistics import Calibration, Interval, reliability
 from experiments.analysis import DISTANCE, RESIDUAL
 from experiments.prediction.explain import explained_sections
 from experiments.prediction.external_validation import IN_THE_LARGE, SLOPE, headline
+from experiments.report import Words
 from experiments.report.figures import (
     GUIDE,
     LONGEST_ID,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from experiments.prediction.predictions import Predictions
     from experiments.report.figures import ReportInput
 
-TITLE = "Predictions of new samples"
+TITLE = "{}: predictions of new samples"
 PREDICTED, OUTSIDE_COLOUR = PALETTE[0], PALETTE[1]
 ROW_HEIGHT, FRAME_HEIGHT, MENU_HEIGHT = 24, 120, 60  # in pixels
 # Points of a figure; of more samples so many are drawn.
@@ -51,15 +52,15 @@ ABOUT_DRIFT = (
     "Each comparison is of these samples with the training set, by Kolmogorov's and Smirnov's test "
     "or Fisher's; samples of one group count for less where groups differ. All comparisons "
     "together find something in 1% of cohorts like the training set; small differences are left "
-    "out. "
+    "out."
 )
 ABOUT_SETS = (
     "A set holds the true class of {} of the samples of each class, if new groups are like those "
-    "that it was calibrated with: {}, one sample of each group for each class. "
+    "that it was calibrated with: {}, one sample of each group for each class."
 )
 ABOUT_VALUES = (
     "An interval holds the true value of {} of the samples, if new groups are like those that it "
-    "was calibrated with: {}, one sample of each group. "
+    "was calibrated with: {}, one sample of each group."
 )
 ABOUT_CURVE = (
     "Net benefit is the share of true positives less that of false ones, weighed by the odds of "
@@ -83,12 +84,15 @@ SMALL = "few groups"
 class PredictionPage:
     """What the page shows; a part is None where it was not asked for or does not apply.
 
+    ``name`` is that of the run, ``model`` where it is.
     ``outside`` has the measures of each sample's spectrum, [N], and ``marked`` whether it is far
     outside of the training set. ``internal`` is of ``internal_source``, ``scans`` those of the
     ``explained`` samples, before the transforms.
     """
 
+    name: str
     model: str
+    language: str
     predictions: Predictions
     drift: Drift | str
     marked: np.ndarray
@@ -109,7 +113,19 @@ def write_prediction_page(path: Path, page: PredictionPage) -> Path:
     counts = len(predictions), len(np.unique(predictions.groups))
     lead = Message("{} samples in {} groups, predicted by {}.", *counts, page.model)
     notes = [Message("{}.", Message(note).capitalized) for note in predictions.notes]
-    return write_figure_page(path, TITLE, sentences(lead, *notes), list(sections_of_page(page)))
+    sections = list(sections_of_page(page))
+    title, words = Message(TITLE, page.name), Words(page.language, _names_of(page))
+    return write_figure_page(path, title, sentences(lead, *notes), sections, words)
+
+
+def _names_of(page: PredictionPage) -> set[str]:
+    """The user's names on the page, which are not translated."""
+    names = {page.name, page.model, *page.predictions.class_names}
+    if not isinstance(page.drift, str):
+        names |= {of.name for of in page.drift.compared if of.kind in ("number", "missing")}
+    if page.external is not None:
+        names |= {of.column for of in page.external.subgroups}
+    return names if page.explained is None else names | set(page.explained.outputs.sample_id)
 
 
 def sections_of_page(page: PredictionPage) -> Iterator[Section]:
@@ -153,16 +169,21 @@ def _drift_sections(page: PredictionPage) -> Iterator[Section]:
 
 
 def _named(of: Compared) -> str:
-    known = {"missing": "{}, missing", "predicted rate": "predicted {}"}
-    known |= {"predicted value": "predicted {}", DISTANCE: "spectra: {}", RESIDUAL: "spectra: {}"}
-    return Message(known.get(of.kind, "{}"), of.name)
+    known = {"missing": "{}, missing", "predicted rate": "{}, predicted rate"}
+    known |= {
+        "predicted value": "{}, predicted value",
+        DISTANCE: "spectra: {}",
+        RESIDUAL: "spectra: {}",
+    }
+    own = Message(of.name) if of.kind in (DISTANCE, RESIDUAL) else of.name
+    return Message(known.get(of.kind, "{}"), own)
 
 
 def _compared(of: Compared) -> list[str]:
     found = of.difference
     shares = of.kind in ("missing", "category", "predicted rate")
     write = (lambda value: f"{value:.1%}") if shares else (lambda value: figure_text(value, 3))
-    unit = "{:+.1f} points" if shares else "{:+.2f} SD"
+    unit = "{:+.1f} pp" if shares else "{:+.2f} SD"
     apart = unit.format(100 * found.distance if shares else found.distance)
     spread = "" if math.isnan(found.spread) else f"x {found.spread:.2f}"
     p_value = "< 1e-6" if found.p_value < 1e-6 else f"{found.p_value:.2g}"
@@ -203,7 +224,7 @@ def _drawn(samples: int) -> np.ndarray:
 def _sets_section(page: PredictionPage, sets: ConformalSets) -> Section:
     about = ABOUT_VALUES if sets.task == "regression" else ABOUT_SETS
     text = sentences(
-        Message(about.strip(), f"{sets.coverage:.0%}", page.calibrated_on),
+        Message(about, f"{sets.coverage:.0%}", Message(page.calibrated_on)),
         *(Message("{}.", note) for note in sets.notes),
     )
     scores = page.predictions.outputs.scores.numpy()
@@ -223,6 +244,8 @@ def _sets_section(page: PredictionPage, sets: ConformalSets) -> Section:
 
 
 ALL = "all"
+# Of sets, by the number of their classes.
+SIZES = ("no class", "one class", "two classes")
 
 
 def _coverage(page: PredictionPage, sets: ConformalSets) -> tuple[list[str], list[list[str]]]:
@@ -239,9 +262,9 @@ def _coverage(page: PredictionPage, sets: ConformalSets) -> tuple[list[str], lis
         elif sets.task == "regression":
             rows.append([name, *_share_of(covered[:, number], groups)])
         else:
-            for state, text in enumerate(("without", "with")):
+            for state, told in enumerate(("without {}", "with {}")):
                 own = (target[:, number] > 0) == bool(state)
-                rows.append([f"{text} {name}", *_share_of(covered[own, number], groups[own])])
+                rows.append([Message(told, name), *_share_of(covered[own, number], groups[own])])
     if sets.task in CLASSES:
         rows.append([ALL, *_share_of(covered, groups)])
     return ["observed coverage", "with groups counted equally", "labelled samples"], rows
@@ -273,7 +296,7 @@ def _set_sizes(page: PredictionPage, sets: ConformalSets, scores: np.ndarray) ->
             float((own[of] == size).mean()) if of.any() else 0.0
             for own, of in zip(each, members, strict=True)
         ]
-        name = ("none", "one class", "two classes")[size] if size < 3 else f"{size} classes"
+        name = SIZES[size] if size < len(SIZES) else Message("{} classes", size)
         figure.add_bar(
             y=names,
             x=shares,
@@ -371,7 +394,9 @@ def _calibration_section(
 def _points_section(external: Validation, internal: Validation | None, source: str) -> Section:
     own = {point.name: point for point in internal.points} if internal else {}
     head = ["", *(Message("{}, these samples", Message(name)) for name in AT_POINT)]
-    head += [Message("{}, {}", name, source) for name in AT_POINT[:2]] if own else []
+    head += (
+        [Message("{}, {}", Message(name), Message(source)) for name in AT_POINT[:2]] if own else []
+    )
     rows, shares = [], []
     for point in external.points:
         title = Message("{}: {} ({})", point.name, figure_text(point.threshold), point.rule)

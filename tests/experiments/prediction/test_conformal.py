@@ -86,7 +86,7 @@ def test_a_class_of_too_few_groups_is_in_every_set():
     sets = alike(30, 8)
     assert sets.columns(np.array([[0.99, 0.01]]))["prediction_set"].tolist() == ["a|b"]
     (note,) = sets.notes
-    assert "'b' is in every set, as 8 groups" in note
+    assert "'b' is in every set: it is calibrated with 8 groups" in note
     assert "coverage 0.9 needs 9" in note
     assert not alike(30, 9).notes
 
