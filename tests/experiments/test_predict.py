@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 import pandas as pd
 import pytest
 
 from experiments import predict
-from experiments.prediction import Predictions, prediction_file
+from experiments.prediction import Predictions
 from tests.experiments.prediction.conftest import new_cohort, root, run_dir, train
 from tests.experiments.prediction.made_cohorts import WRONG, change_samples
 
@@ -135,6 +136,6 @@ def test_progress_is_drawn_on_a_terminal_alone(run_dir, new_cohort, tmp_path, ca
             return True
 
     terminal = Terminal()
-    monkeypatch.setattr(prediction_file.sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert run(run_dir, new_cohort, "--out", tmp_path / "p.csv") == 0
     assert " samples/s" in terminal.text
