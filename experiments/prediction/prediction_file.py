@@ -22,12 +22,12 @@ REDRAW_SECONDS = 0.2
 Columns = Callable[[Predictions], Mapping[str, Any]]
 
 
-def require_free(out: Path) -> None:
+def require_free(out: Path, option: str = "--out") -> None:
     """Refuse a file that is there already, or has no folder; UsageError."""
     if out.exists():
-        raise UsageError(f"--out: {out} exists and is not overwritten; name another file")
+        raise UsageError(f"{option}: {out} exists and is not overwritten; name another file")
     if not out.parent.is_dir():
-        raise UsageError(f"--out: there is no folder {out.parent}")
+        raise UsageError(f"{option}: there is no folder {out.parent}")
 
 
 def predict_file(

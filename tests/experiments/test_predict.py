@@ -34,6 +34,7 @@ def test_the_test_sets_file_has_the_runs_columns_and_further_ones(
         "calibrated_control",
         "calibrated_case",
         "decision",
+        "far_outside",
     ]
     assert f"{len(own)} samples predicted by {run_dir}: {out}" in told.out
     assert not told.err
