@@ -403,7 +403,7 @@ def _points_section(external: Validation, internal: Validation | None, source: s
     rows, shares = [], []
     for point in external.points:
         title = Message("{}: {} ({})", point.name, figure_text(point.threshold), point.rule)
-        cells = [with_bounds(point.figures[name]) for name in AT_POINT]
+        cells: list[str] = [with_bounds(point.figures[name]) for name in AT_POINT]
         if own:
             beside = own.get(point.name)
             figures = {} if beside is None else beside.figures
