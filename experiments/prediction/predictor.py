@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,8 +151,12 @@ class NetworkPredictor:
     """A trained network; its batches are those of the run's evaluator."""
 
     def __init__(self, files: ModelFiles, device: str | None = None) -> None:
-        self.fitted = Fitted.read(files)
-        fitted, config = self.fitted, self.fitted.config
+        fitted = Fitted.read(files)
+        config = fitted.config
+        if device is not None:
+            trainer = config.trainer.model_copy(update={"device": device})
+            config = config.model_copy(update={"trainer": trainer})
+        self.fitted = replace(fitted, config=config)
         spec_len = fitted.transforms.spec_len
         assert spec_len is not None
         sizes = {
@@ -167,7 +171,10 @@ class NetworkPredictor:
             raise UsageError(
                 f"{files.where}: the weights do not fit {RunFile.CONFIG}: {one_line(error)}"
             ) from error
-        self.device = own_device(device or config.trainer.device)
+        try:
+            self.device = own_device(config.trainer.device)
+        except UsageError as error:
+            raise UsageError(f"{error}; --device chooses another one") from error
         names = fitted.class_names
         self.evaluator = build_evaluator(
             self.model, _no_loss, self.device, fitted.task, fitted.scaler, names, metrics=()

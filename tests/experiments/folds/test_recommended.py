@@ -13,7 +13,9 @@ from ignite.engine import Events
 from safetensors.torch import load_file, save_file
 
 from datasets.splits import SUBSETS
+from engine.metrics import EpochOutputs
 from engine.reporting import read_log
+from engine.statistics import calibrate, choose_threshold
 from experiments.baselines import baseline_outputs, load_baselines
 from experiments.builders import build_data
 from experiments.config import load_config
@@ -100,6 +102,22 @@ def test_it_is_loaded_as_its_card_says_and_predicts(trained, small, cohort_dir):
     assert of_folder.probabilities[:, 1].numpy() == pytest.approx(cases)
 
 
+def test_it_is_calibrated_and_decides_by_the_test_folds(trained, cohort_dir):
+    oof = pd.read_csv(trained.parent / "predictions_oof.csv")
+    probabilities = torch.from_numpy(
+        oof[["tabular_only:prob_control", "tabular_only:prob_case"]].to_numpy()
+    )
+    case = (oof["target"] == "case").to_numpy(copy=True)
+    predictions = load_model(trained.parent).predict(cohort_dir)
+    target, ids = torch.from_numpy(case).long(), oof["sample_id"].tolist()
+    outputs = EpochOutputs(probabilities.log(), target, ids, {}, "binary")
+    found = calibrate(outputs, outputs)
+    assert found is not None
+    assert predictions.temperature == pytest.approx(found.temperature)
+    threshold = choose_threshold(probabilities[:, 1].numpy(), case, "youden")
+    assert predictions.thresholds == {"case": pytest.approx(threshold)}
+
+
 def test_the_folder_says_that_nothing_tested_it_and_shows_the_nested_estimate(trained):
     card = (trained / "model_card.md").read_text("utf-8")
     assert "there are no figures of the model itself" in card
@@ -111,7 +129,7 @@ def test_the_folder_says_that_nothing_tested_it_and_shows_the_nested_estimate(tr
     names = {path.name for path in trained.iterdir()}
     assert names == {
         *("config.yaml", "environment.json", "splits.csv", "preprocessing.pt", "model_card.md"),
-        *("checkpoints", "refit"),
+        *("checkpoints", "refit", "decisions.json"),
     }
 
 
@@ -161,7 +179,7 @@ def test_a_signal_gives_its_code_and_leaves_no_model(small, tmp_path, monkeypatc
 def test_each_seed_is_trained(small, tmp_path, cohort_dir):
     run(small, tmp_path)
     folder = run(small, tmp_path, seeds=2, jobs=2)
-    assert sorted(path.name for path in folder.iterdir()) == ["seed0", "seed1"]
+    assert sorted(path.name for path in folder.iterdir()) == ["decisions.json", "seed0", "seed1"]
     weights = [load_file(folder / name / WEIGHTS) for name in ("seed0", "seed1")]
     assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     card = (folder / "seed1" / "model_card.md").read_text("utf-8")
@@ -169,8 +187,10 @@ def test_each_seed_is_trained(small, tmp_path, cohort_dir):
     mean = load_model(folder.parent).predict(cohort_dir)
     each = [load_model(folder / name).predict(cohort_dir) for name in ("seed0", "seed1")]
     own = [predictions.probabilities for predictions in each]
-    assert not torch.allclose(*own, atol=1e-3)
+    assert not torch.allclose(own[0], own[1], atol=1e-3)
     torch.testing.assert_close(mean.probabilities, torch.stack(own).mean(dim=0))
+    assert mean.temperature is not None
+    assert [predictions.temperature for predictions in each] == [None, None]
 
 
 def test_another_recommendation_replaces_the_model(small, tmp_path, cohort_dir):
@@ -178,7 +198,8 @@ def test_another_recommendation_replaces_the_model(small, tmp_path, cohort_dir):
     assert (folder / WEIGHTS).is_file()
     run(small, tmp_path, ("optimizer.lr", "1e-5"), ("baselines.enabled", "true"))
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert names == {"baselines.skops", "preprocessing.pt", "config.yaml", "model_card.md"}
+    fitted = {"baselines.skops", "preprocessing.pt", "config.yaml", "model_card.md"}
+    assert names == {*fitted, "decisions.json"}
     card = (folder / "model_card.md").read_text("utf-8")
     assert "logistic regression on spectra, trained on all 60 samples" in card
     assert "load_model" in card
