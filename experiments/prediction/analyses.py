@@ -244,8 +244,8 @@ def about_validation(
     """Headline, calibration and operating point in a few lines."""
     metric = headline(external.outputs)
     lines = [
-        f"external validation: {len(external.groups)} labelled samples in "
-        f"{len(set(external.groups))} groups, {metric_message(metric)} "
+        f"external validation: {len(external.groups)} labelled samples (groups: "
+        f"{len(set(external.groups))}), {metric_message(metric)} "
         f"{with_bounds(external.metrics[metric])}"
     ]
     if internal is not None:

@@ -159,7 +159,8 @@ class DriftCheck:
         for name, reference in summary.numbers.items():
             difference = reference.compare(number_values(self.table, name, summary.log), groups)
             if difference is not None:
-                yield Compared("number", name, difference)
+                shown = f"log1p({name})" if name in summary.log else name
+                yield Compared("number", shown, difference)
         for name, kinds in summary.categories.items():
             values, unknown = category_values(self.table, name)
             for kind, share in kinds.items():
@@ -192,9 +193,7 @@ class DriftCheck:
         for of in found:
             told = TOLD.get(of.kind)
             if told is not None:
-                logged = of.kind == "number" and of.name in self.summary.log
-                name = f"log1p({of.name})" if logged else of.name
-                own = Message(name) if of.kind in (DISTANCE, RESIDUAL) else name
+                own = Message(of.name) if of.kind in (DISTANCE, RESIDUAL) else of.name
                 yield Message(told, own, *_figures(of))
         yield from self._tell_components([of for of in found if of.kind == "component"])
         yield from self._tell_shifts([of for of in found if of.kind == "window"])
@@ -203,9 +202,9 @@ class DriftCheck:
     def _tell_components(self, found: Sequence[Compared]) -> Iterator[Message]:
         if found:
             most = max(found, key=lambda of: abs(of.difference.distance))
-            told = "spectra: {} of the main components of the training spectra differ, {} by {} "
+            told = "spectra: main components that differ: {}; {} by {} standard deviations"
             yield Message(
-                told + "standard deviations",
+                told,
                 len(found),
                 Message("component {}", _number(most)),
                 figure_text(abs(most.difference.distance), 2),

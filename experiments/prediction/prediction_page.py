@@ -78,6 +78,7 @@ ABOUT_POINT = (
     "prevalence of {}."
 )
 SMALL = "few groups"
+ONE_GROUP = "They are one group: the uncertainty of the figures cannot be estimated."
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def write_prediction_page(path: Path, page: PredictionPage) -> Path:
     """Write the page, one file that asks the network for nothing."""
     predictions = page.predictions
     counts = len(predictions), len(np.unique(predictions.groups))
-    lead = Message("{} samples in {} groups, predicted by {}.", *counts, page.model)
+    lead = Message("{} samples (groups: {}), predicted by {}.", *counts, page.model)
     notes = [Message("{}.", Message(note).capitalized) for note in predictions.notes]
     sections = list(sections_of_page(page))
     title, words = Message(TITLE, page.name), Words(page.language, _names_of(page))
@@ -338,8 +339,10 @@ def _predicted(predictions: Predictions) -> go.Figure:
 def _validation_sections(page: PredictionPage, external: Validation) -> Iterator[Section]:
     internal = page.internal
     counts = len(external.groups), len(set(external.groups))
-    text = sentences(Message("{} labelled samples in {} groups.", *counts))
-    if external.resamples:
+    text = sentences(Message("{} labelled samples (groups: {}).", *counts))
+    if counts[1] == 1:
+        text = sentences(text, ONE_GROUP)
+    elif external.resamples:
         drawn = "In brackets 95% intervals, groups drawn {} times."
         text = sentences(text, Message(drawn, external.resamples))
     head = ["", "these samples", *([page.internal_source] if internal else [])]
@@ -400,7 +403,7 @@ def _points_section(external: Validation, internal: Validation | None, source: s
     rows, shares = [], []
     for point in external.points:
         title = Message("{}: {} ({})", point.name, figure_text(point.threshold), point.rule)
-        cells = [with_bounds(point.figures[name]) for name in AT_POINT]
+        cells: list[str] = [with_bounds(point.figures[name]) for name in AT_POINT]
         if own:
             beside = own.get(point.name)
             figures = {} if beside is None else beside.figures

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from tests.experiments.prediction.made_cohorts import WRONG, change_samples
 __all__ = ["new_cohort", "root", "run_dir", "train"]  # fixtures
 
 pytestmark = pytest.mark.slow
+GUIDES = ("prediction.md", "external_validation.md")
 
 
 def run(*words):
@@ -139,3 +142,13 @@ def test_progress_is_drawn_on_a_terminal_alone(run_dir, new_cohort, tmp_path, ca
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run(run_dir, new_cohort, "--out", tmp_path / "p.csv") == 0
     assert " samples/s" in terminal.text
+
+
+def test_the_guides_name_every_option(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help", "--version"}
+    assert len(options) >= 8
+    folder = Path(__file__).parents[2] / "docs" / "guide"
+    told = "".join((folder / name).read_text("utf-8") for name in GUIDES)
+    assert {option for option in options if option not in told} == set()
