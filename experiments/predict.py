@@ -41,6 +41,24 @@ def make_parser() -> CommandParser:
         "--ignore-labels", action="store_true", help="predict only, whatever the cohort's labels"
     )
     parser.add_argument(
+        "--report", type=path_argument, metavar="FILE", help="write a page to a new HTML file"
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="add prediction sets (of a regression intervals) that hold the truth so often: 0.9",
+    )
+    parser.add_argument(
+        "--explain", type=int, metavar="N", help="attributions of the first N samples on the page"
+    )
+    parser.add_argument(
+        "--prevalence",
+        type=float,
+        metavar="SHARE",
+        help="predictive values and net benefit at this share of the positive class",
+    )
+    parser.add_argument(
         "--device", metavar="DEVICE", help="cpu, cuda or auto; the run's own by default"
     )
     return parser
@@ -50,9 +68,8 @@ def predict(options: argparse.Namespace) -> int:
     """Predict a cohort and print what came of it; returns the exit code."""
     # Not before: it takes seconds to import what predicts.
     from experiments.prediction import (
+        Analyses,
         Asked,
-        analyse,
-        extra_columns,
         load_model,
         predict_file,
         require_free,
@@ -62,10 +79,11 @@ def predict(options: argparse.Namespace) -> int:
     model = load_model(options.model, options.device)
     new = model.check(options.cohort, options.impute, options.ignore_labels)
     print(*new.notes, sep="\n", end="\n" * bool(new.notes))
-    asked = Asked(options.out)
-    predictions = predict_file(model, new, options.out, extra_columns(model, new, asked))
+    asked = Asked(options.coverage, options.prevalence, options.explain, options.report)
+    analyses = Analyses(model, new, asked)
+    predictions = predict_file(model, new, options.out, analyses.columns)
     print(f"{len(predictions)} samples predicted by {model.files.where}: {options.out}")
-    for line in analyse(model, new, predictions, asked):
+    for line in analyses.conclude(predictions):
         print(line)
     return 0
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets.cohort.roles import (
         ROLES_FILE,
         UNNAMED_AXIS,
+        Roles,
         read_cohort_yaml,
         read_roles,
         read_units,

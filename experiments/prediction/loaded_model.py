@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from datasets.errors import CohortError
+from experiments.prediction.cohort_checks import Demands, check_cohort
 from experiments.prediction.model_files import ModelFiles, find_models
-from experiments.prediction.new_cohort import Demands, NewCohort, check_cohort
 from experiments.prediction.predictions import Predictions
-from experiments.prediction.predictor import BaselinePredictor, Fitted, NetworkPredictor
+from experiments.prediction.predictor import BaselinePredictor, NetworkPredictor
 from experiments.run_files import RunFile
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from engine.metrics import EpochOutputs
+    from experiments.prediction.fitted import Fitted, NewCohort
     from experiments.prediction.predictor import Progress
 
 # Samples whose predictions are in memory at once. A test set of no more is predicted in the batches
@@ -36,8 +37,8 @@ class LoadedModel:
     """A trained network, a fitted baseline, or several seeds of a network.
 
     The probabilities of several seeds are averaged. ``temperature`` calibrates them and
-    ``thresholds`` decide (:class:`experiments.prediction.Predictions`): the run chose both on its
-    validation set. ``files`` are those of the first predictor.
+    ``thresholds`` decide (:class:`experiments.prediction.Predictions`); :func:`read_decisions`
+    tells where both are from. ``files`` are those of the first predictor.
     """
 
     files: ModelFiles
@@ -117,18 +118,30 @@ def load_model(source: str | Path, device: str | None = None) -> LoadedModel:
         else NetworkPredictor(files, device)
         for files in models
     ]
-    return LoadedModel(models[0], predictors, *_decided(models[0]))
-
-
-def _decided(files: ModelFiles) -> tuple[float | None, dict[str, float]]:
-    """The temperature and the thresholds that a run chose on its validation set."""
-    content = files.read(RunFile.METRICS)
-    test: Mapping[str, Any] = (json.loads(content) if content else {}).get("test") or {}
-    calibration = test.get("calibration")
-    points = {name: own[0]["threshold"] for name, own in (test.get("thresholds") or {}).items()}
+    # Of several seeds the thresholds and the temperature are those of their mean.
+    together = models[0] if len(models) == 1 else ModelFiles(models[0].where.parent)
+    decided = read_decisions(together)
+    calibration = decided.get("calibration")
+    points = {name: own[0]["threshold"] for name, own in (decided.get("thresholds") or {}).items()}
     thresholds = {name: float(value) for name, value in points.items() if value is not None}
-    whole = len(thresholds) == len(points)
-    return calibration and float(calibration["temperature"]), thresholds if whole else {}
+    return LoadedModel(
+        models[0],
+        predictors,
+        temperature=calibration and float(calibration["temperature"]),
+        thresholds=thresholds if len(thresholds) == len(points) else {},
+    )
+
+
+def read_decisions(files: ModelFiles) -> Mapping[str, Any]:
+    """What was decided on samples that a model was not trained on: thresholds and calibration.
+
+    A run's are of its validation set, a recommended model's of the cross-validation's test folds.
+    """
+    content = files.read(RunFile.DECISIONS)
+    if content is not None:
+        return json.loads(content)  # type: ignore[no-any-return]
+    content = files.read(RunFile.METRICS)
+    return (json.loads(content) if content else {}).get("test") or {}
 
 
 def _mean_logits(each: Sequence[EpochOutputs]) -> Tensor:

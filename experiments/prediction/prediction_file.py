@@ -14,20 +14,20 @@ from datasets.files import replaced
 from experiments.prediction.predictions import Predictions
 
 if TYPE_CHECKING:
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.loaded_model import LoadedModel
-    from experiments.prediction.new_cohort import NewCohort
 
 # On a terminal, how often the line of progress is drawn anew.
 REDRAW_SECONDS = 0.2
 Columns = Callable[[Predictions], Mapping[str, Any]]
 
 
-def require_free(out: Path) -> None:
+def require_free(out: Path, option: str = "--out") -> None:
     """Refuse a file that is there already, or has no folder; UsageError."""
     if out.exists():
-        raise UsageError(f"--out: {out} exists and is not overwritten; name another file")
+        raise UsageError(f"{option}: {out} exists and is not overwritten; name another file")
     if not out.parent.is_dir():
-        raise UsageError(f"--out: there is no folder {out.parent}")
+        raise UsageError(f"{option}: there is no folder {out.parent}")
 
 
 def predict_file(

@@ -6,7 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.runs.experiment import Experiment
-    from experiments.runs.export import pack_preprocessing
+    from experiments.runs.export import SUMMARY, pack_preprocessing
     from experiments.runs.final_training import FinalTraining, train_on_all
     from experiments.runs.refit import REFIT_FOLDER, FinalTask, FinalTrainingError
     from experiments.runs.run_setup import holds_a_beginning

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,14 @@ import pytest
 import torch
 from ignite.engine import Events
 
+from datasets.batches import pad_collate
 from datasets.errors import UsageError
+from engine.model_call import call_model
 from experiments.config import check_config, load_config
 from experiments.runs import Experiment
+from models import Ensemble, MeanLinear
+from models.stacking import stack_weights
+from tests.experiments.card_code import check_by_the_card
 from tests.experiments.conftest import changed_config, small_settings
 
 pytestmark = pytest.mark.slow
@@ -29,6 +33,15 @@ MEMBERS = [
     {"name": "covariates_extra_trees"},
 ]
 NAMES = [member["name"] for member in MEMBERS]
+
+
+class OwnLoss(MeanLinear):
+    """A network with a loss of its own."""
+
+    def compute_loss(self, outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
+        return {"total_loss": outputs["logits"].sum()}
+
+
 QUICK = {
     "model": {"name": "ensemble", "members": MEMBERS},
     "report.enabled": False,
@@ -84,14 +97,16 @@ def test_the_weights_are_not_all_alike_and_validating_again_gives_the_same(finis
 def test_the_weights_are_told_where_results_are_read(finished):
     told = [f"{name} " for name in NAMES]
     for name in ("summary.md", "model_card.md"):
-        (line,) = re.findall(r".*weighed on the validation set.*", text_of(finished, name))
+        (line,) = re.findall(
+            r".*weighed by samples that they were not trained on.*", text_of(finished, name)
+        )
         assert all(each.replace("_", r"\_") in line for each in told)
     assert json.loads(text_of(finished, "metrics.json"))["test"]["member_weights"] == (
         pytest.approx(finished.member_weights)
     )
     page = text_of(finished, "report/index.html")
-    assert "Members, weighed on the validation set: pca_mlp" in page
-    assert "成员及其由验证集确定的权重" in page
+    assert "Members, weighed by samples that they were not trained on: pca_mlp" in page
+    assert "成员及其由未参与训练的样本确定的权重" in page
 
 
 def text_of(experiment, name):
@@ -109,21 +124,10 @@ def test_attributions_say_that_trees_are_left_out(finished):
     assert bool((explained.tabular.abs().sum(dim=1) > 0).all())
 
 
-def test_the_card_loads_an_ensemble_from_the_package(finished, tmp_path, monkeypatch):
+def test_the_card_loads_an_ensemble_from_the_package(finished, tmp_path, cohort_dir):
     with zipfile.ZipFile(finished.run_dir / "small.zip") as archive:
         archive.extractall(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(
-        r"```python\n(.*?)```", Path("model_card.md").read_text("utf-8"), re.DOTALL
-    )
-    loaded: dict[str, Any] = {}
-    exec(code, loaded)
-    cohort = finished.data.cohort
-    for _, row in pd.read_csv("predictions.csv", dtype={"sample_id": str}).iterrows():
-        number = cohort.sample_ids.index(row["sample_id"])
-        scans = np.array(cohort.spectra[cohort.scan_rows[number]])
-        said = loaded["predict"](scans, cohort.samples.iloc[[number]])
-        assert said.tolist() == pytest.approx([row["prob_control"], row["prob_case"]], abs=1e-5)
+    check_by_the_card(tmp_path, cohort_dir)
 
 
 def test_a_killed_ensemble_ends_as_if_it_had_not_been(cohort_dir, tmp_path):
@@ -146,6 +150,51 @@ def test_a_killed_ensemble_ends_as_if_it_had_not_been(cohort_dir, tmp_path):
     assert resumed.member_weights == whole.member_weights
     for subset in ("val", "test"):
         assert torch.equal(resumed.outputs[subset].logits, whole.outputs[subset].logits)
+
+
+FIVE = [{**NETWORK, "members": 5}, *MEMBERS[1:]]
+
+
+def test_members_that_leave_out_folds_are_weighed_by_the_training_set_too(cohort_dir, tmp_path):
+    changes = {"model.members": FIVE, "trainer.refit": True}
+    experiment = Experiment(settings_in(cohort_dir, tmp_path, **changes))
+    experiment.setup()
+    data = experiment.data
+    train, val = data.datasets["train"], data.datasets["val"]
+    assert train.fold is not None
+    assert train.offset is not None
+    groups = data.cohort.groups[data.trained]
+    assert all(len(np.unique(train.fold[groups == name])) == 1 for name in np.unique(groups))
+    experiment.train()
+    experiment.validate()
+    model = experiment.trainer.model.eval()
+    assert isinstance(model, Ensemble)
+    logits = []
+    with torch.no_grad(), experiment.handlers.averaged_weights():
+        for dataset in (val, train):
+            batch = pad_collate([dataset[row] for row in range(len(dataset))])
+            assert (batch.fold is None) == (dataset is val)
+            logits.append(call_model(model, batch)["member_logits"].numpy())
+    # The classical models' are of models without the sample's fold.
+    assert np.allclose(logits[1][:, 1:], train.offset)
+    targets = np.concatenate([val.targets, train.targets])
+    shares = list(np.concatenate(logits).swapaxes(0, 1) / len(NAMES))
+    by_hand, _ = stack_weights(shares, targets, "binary", bias=False)
+    found = list(experiment.member_weights.values())
+    assert found == pytest.approx(by_hand / len(NAMES), abs=1e-3)
+    experiment.refit()
+    # All its members are trained on all samples.
+    assert experiment.data.datasets["train"].fold is None
+    assert list(experiment.member_weights.values()) == found
+    experiment.close()
+
+
+def test_mixed_samples_are_of_no_fold(cohort_dir, tmp_path):
+    changes = {"model.members": FIVE, "data.augmentations": ["mixup"]}
+    experiment = Experiment(settings_in(cohort_dir, tmp_path, **changes))
+    experiment.setup()
+    assert experiment.data.datasets["train"].fold is None
+    experiment.close()
 
 
 def test_a_refit_keeps_the_weights_that_the_validation_set_chose(cohort_dir, tmp_path):
@@ -201,6 +250,7 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, told):
             "'spectra_logistic' has neither params nor several members",
         ),
         ([{"name": "spectra_logistic"}], {}, "classical models are not trained"),
+        ([NETWORK, {"name": f"{__name__}.OwnLoss", "members": 2}], {}, "brings a loss of its own"),
         (
             [NETWORK, {"name": "covariates_logistic"}],
             {"data.numeric": [], "data.categorical": [], "data.log": []},

@@ -1,20 +1,23 @@
-"""A cohort that a model is to predict: read without targets, and checked against the model."""
+"""What a model needs of a new cohort, which is read without targets and held against it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from datasets.cohort import (
+    SAMPLE_ID,
     SAMPLES_FILE,
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
+    UNLABELLED,
     Cohort,
+    Roles,
     as_text,
     csv_rows,
     is_missing,
@@ -26,30 +29,11 @@ from datasets.cohort import (
 from datasets.errors import CohortError, nearest
 from datasets.paths import as_path
 from datasets.transforms import AxisMap
-
-if TYPE_CHECKING:
-    from experiments.prediction.predictor import Fitted
+from experiments.prediction.fitted import Fitted, NewCohort
 
 # Fewer points than this share of the model's, within its axis, hide its peaks.
 FEWEST_POINTS = 0.5
 IGNORE_LABELS, IMPUTE = "--ignore-labels", "--impute"
-
-
-@dataclass(frozen=True)
-class NewCohort:
-    """A cohort whose samples a model can predict.
-
-    ``axis_map`` brings its scans onto the model's axis, None where they are on it; ``absent`` are
-    ``spectra`` or ``covariates`` that it lacks, or that the model does not read. ``targets`` are as
-    in :class:`experiments.prediction.Predictions`; ``notes`` are lines on what was imputed,
-    resampled or could not be checked.
-    """
-
-    cohort: Cohort
-    axis_map: AxisMap | None = None
-    absent: Sequence[str] = ()
-    targets: np.ndarray | None = None
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -91,11 +75,13 @@ def _read(folder: Path, fitted: Fitted) -> Cohort:
     if folder.is_dir():  # otherwise the cohort's own error
         path = require_file(folder / SAMPLES_FILE)
         header = read_header(next(csv_rows(path, str(path)), (1, []))[1], str(path))
-    group = fitted.plain.get("group") or fitted.config.data.group
+    # The model's column, else the cohort's own; without either each sample is a group.
+    own = Roles.choose(folder, header, None, None, (), ()).group
+    groups = (fitted.plain.get("group"), own, SAMPLE_ID)
     return Cohort.read(
         folder,
-        label=(),
-        group=group if group in header else None,
+        task=UNLABELLED,
+        group=next(column for column in groups if column in (*header, SAMPLE_ID)),
         numeric=[column for column in fitted.encoder.numeric if column in header],
         categorical=[column for column in fitted.encoder.categorical if column in header],
     )
