@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.export import KINDS
 from experiments.exporting import export_model, load_weights
 from experiments.exporting.formats import ALONE, FORMATS
 from experiments.exporting.parity import TOLERANCE
@@ -65,8 +66,9 @@ def own_logits(trained, batch):
         return trained.model(*inputs)["logits"].numpy()
 
 
-def test_every_short_name_is_tested():
+def test_every_short_name_and_format_is_known():
     assert set(FAMILIES) == set(MODELS)
+    assert list(KINDS) == list(FORMATS)
 
 
 @pytest.mark.parametrize("name", MODEL_SETTINGS)
