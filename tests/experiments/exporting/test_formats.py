@@ -139,6 +139,7 @@ def test_scores_are_those_of_the_task(task, labelled_dir, tmp_path):
     assert found["logits"] == pytest.approx(logits, rel=TOLERANCE, abs=TOLERANCE)
     if task == "regression":
         assert names == ["logits", "values"]
+        assert trained.scaler is not None
         state = trained.scaler.state_dict()
         wanted = logits * state["std"] + state["mean"]
         assert found["values"] == pytest.approx(wanted, rel=1e-4)
