@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -359,25 +360,25 @@ def build_loaders(
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
     ``classes`` and ``groups`` are of the training set, [N_train].
     """
-    strata = {"none": None, "class": classes, "group": groups}[config.data.batching.balance]
-    return {
-        subset: _loader(config, dataset, subset == TRAIN, strata, rank, world_size)
-        for subset, dataset in datasets.items()
-    }
+    batching = config.data.batching
+    strata = {"none": None, "class": classes, "group": groups}[batching.balance]
+    loaders = {}
+    for subset, dataset in datasets.items():
+        train = subset == TRAIN
+        sampler = _sampler(config, dataset, train, strata if train else None, rank, world_size)
+        loaders[subset] = _loader(config, dataset, sampler)
+    return loaders
 
 
 def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
-    """Make a loader of a dataset in batches like those of the validation and test sets."""
-    return _loader(config, dataset, False, None, 0, 1)
+    """A loader of a dataset as it is evaluated by one process: in order, without augmentations."""
+    plain = copy.copy(dataset)
+    plain.augmentations = []
+    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1))
 
 
 def _loader(
-    config: Config,
-    dataset: SpectraDataset,
-    train: bool,
-    strata: np.ndarray | None,
-    rank: int,
-    world_size: int,
+    config: Config, dataset: SpectraDataset, sampler: PlannedBatchSampler
 ) -> DataLoader[Any]:
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     return make_loader(
@@ -385,7 +386,7 @@ def _loader(
         seed=config.seed,
         num_workers=config.data.num_workers,
         pin_memory=to_gpu,
-        sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
+        sampler=sampler,
         collate=_collate(config.data.batching, to_gpu),
     )
 
