@@ -10,7 +10,7 @@ spectra nor axis: each of its samples counts as one scan of no points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from datasets.cohort.targets import (
     AUTO,
     HEADINGS,
     MISSING_LABEL,
+    UNLABELLED,
     about_positive,
     describe_missing,
     read_targets,
@@ -105,13 +106,15 @@ class Cohort:
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
         that are None are those of cohort.yaml: covariates without the columns of `label`; of
-        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass. An
-        empty list of `label` reads no targets: the task is "unlabelled", and all samples are kept.
+        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass. Of
+        "unlabelled" no targets are read, and all samples are kept.
         """
         folder = require_folder(root)
         path = folder / SAMPLES_FILE
         table = read_table(path, [SAMPLE_ID])
         roles = Roles.choose(folder, table.columns, label, group, numeric, categorical)
+        if task == UNLABELLED:
+            roles = replace(roles, label=[])
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
         targets = read_targets(table, roles.label, task, labels, str(path))

@@ -57,8 +57,7 @@ class Roles:
         """The caller's choices, then those of cohort.yaml, then the defaults.
 
         Without a group chosen, or one of ``columns`` of this name, perhaps misspelt, each sample is
-        its own. A column chosen as a label is no covariate, whatever cohort.yaml says; an empty
-        list is the choice of none.
+        its own. A column chosen as a label is no covariate, whatever cohort.yaml says.
         """
         given = {"label": label, "group": group, "numeric": numeric, "categorical": categorical}
         has_group = get_close_matches("group", map(str.lower, columns), n=1)
@@ -69,8 +68,7 @@ class Roles:
         for role in ("label", "group"):
             if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
                 raise CohortError(f"{role} is {chosen[role]!r}; one column's name was expected")
-        none_wanted = label is not None and not label
-        chosen["label"] = [] if none_wanted else _columns(chosen["label"])
+        chosen["label"] = _columns(chosen["label"])
         for role in ("numeric", "categorical"):
             value = chosen[role]
             if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):

@@ -23,7 +23,7 @@ from datasets.errors import CohortError, nearest
 from datasets.messages import Message
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
-# Of samples that are read without their targets.
+# The task of samples that are read without their targets.
 UNLABELLED = "unlabelled"
 # Significant digits of a spread, and the most that a floating-point number has.
 DIGITS, MOST_DIGITS = 4, 15
@@ -80,9 +80,9 @@ def read_targets(
 ) -> Targets:
     """Read the targets of N samples; :func:`number_classes` tells of ``labels``.
 
-    Without ``columns`` all samples are kept, and their targets are [N, 0].
+    Of the task "unlabelled" all samples are kept, and their targets are [N, 0].
     """
-    if not columns:
+    if task == UNLABELLED:
         kept = np.ones(len(table), dtype=bool)
         return Targets(UNLABELLED, [], np.zeros((len(table), 0)), kept, {})
     if task not in (AUTO, *TASKS):

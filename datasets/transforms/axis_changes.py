@@ -123,9 +123,14 @@ class AxisMap:
     """
 
     def __init__(self, old: np.ndarray, new: np.ndarray) -> None:
-        spacing = np.diff(old)[
-            np.clip(np.searchsorted(old, new, side="right") - 1, 0, len(old) - 2)
-        ]
+        # Of an old point the wider of its two sides, so that the old points stay as they are.
+        spacing = np.max(
+            [
+                np.diff(old)[np.clip(np.searchsorted(old, new, side) - 1, 0, len(old) - 2)]
+                for side in ("left", "right")
+            ],
+            axis=0,
+        )
         steps = np.minimum(np.diff(new, prepend=-np.inf), np.diff(new, append=np.inf))
         self._closer = steps <= spacing * (1 + ROUNDING)
         self._edges = np.concatenate([new[:1], (new[1:] + new[:-1]) / 2, new[-1:]])

@@ -23,10 +23,9 @@ from experiments.config import LATE_FUSION, Config, check_config, write_yaml
 from experiments.folds.fold_baselines import members_of
 from experiments.folds.fold_checks import StoppedError
 from experiments.folds.fold_leaderboard import title
-from experiments.report.text import escape_markdown
+from experiments.report.text import escape_markdown, loading_text
 from experiments.run_files import FinishedRun, RunFile
 from experiments.runs import (
-    CODE,
     REFIT_FOLDER,
     FinalTask,
     FinalTrainingError,
@@ -56,9 +55,6 @@ Research on spectra like those it was trained on; it is not a medical device.
 
 {load}
 """
-LOAD_BASELINES = """\
-`experiments.baselines.load_baselines(folder)` reads `baselines.skops`. It predicts from mean
-transformed spectra and encoded covariates, which `preprocessing.pt` has the fitted values for."""
 
 
 def make_recommended(
@@ -95,7 +91,7 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     settings = plan.base.plain()
     settings["data"]["transforms"] = config.plain()["data"]["transforms"]  # not ``auto``
     write_whole(write_yaml(settings).encode(), folder, RunFile.CONFIG)
-    card = _card(board, "", LOAD_BASELINES)
+    card = _card(board)
     write_whole(card.encode(), folder, RunFile.CARD)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
 
@@ -119,7 +115,7 @@ def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
             f" It is one of {len(plan.seeds)} of different seeds; the estimate is of the mean of "
             "their predictions."
         )
-    card = _card(board, how, CODE)
+    card = _card(board, how)
     return [
         FinalTask(_final_config(found, name, seed), place, epochs, card, member_weights(own, seed))
         for seed, place in folders.items()
@@ -177,7 +173,7 @@ def _final_config(found: OutOfFold, name: str, seed: int) -> Config:
     return check_config(values)
 
 
-def _card(board: FoldLeaderboard, how: str, load: str) -> str:
+def _card(board: FoldLeaderboard, how: str = "") -> str:
     found, plan = board.found, board.found.plan
     return CARD.format(
         name=escape_markdown(plan.base.exp_name),
@@ -186,7 +182,7 @@ def _card(board: FoldLeaderboard, how: str, load: str) -> str:
         groups=len(set(found.groups)),
         how=how,
         estimate=escape_markdown(board.verdict.capitalized),
-        load=load,
+        load=loading_text(),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datasets.errors import CohortError
 from experiments.prediction.model_files import ModelFiles, find_models
-from experiments.prediction.new_cohort import NewCohort, check_cohort
+from experiments.prediction.new_cohort import Demands, NewCohort, check_cohort
 from experiments.prediction.predictions import Predictions
 from experiments.prediction.predictor import BaselinePredictor, Fitted, NetworkPredictor
 from experiments.run_files import RunFile
@@ -68,7 +68,9 @@ class LoadedModel:
         ``impute`` allows missing columns and unknown categories; ``ignore_labels`` reads no
         targets.
         """
-        return check_cohort(cohort, self.fitted, impute, ignore_labels)
+        first = self.predictors[0]
+        demands = Demands(first.reads, first.does_without, impute, ignore_labels)
+        return check_cohort(cohort, self.fitted, demands)
 
     def predict(
         self, cohort: str | Path | Cohort, impute: bool = False, ignore_labels: bool = False
@@ -82,9 +84,7 @@ class LoadedModel:
         for start in range(0, samples, BLOCK):
             rows = np.arange(start, min(start + BLOCK, samples))
             try:
-                each = [
-                    p.outputs(new.cohort, rows, new.axis_map, progress) for p in self.predictors
-                ]
+                each = [each.outputs(new, rows, progress) for each in self.predictors]
             except CohortError:
                 new.cohort.check_finite()  # names the scan, where that is the reason
                 raise

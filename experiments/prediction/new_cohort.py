@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort import (
+    SAMPLE_ID,
     SAMPLES_FILE,
     SEVERAL_COLUMNS,
     SPECTRA_FILE,
+    UNLABELLED,
     Cohort,
+    Roles,
     as_text,
     csv_rows,
     is_missing,
@@ -39,33 +42,51 @@ IGNORE_LABELS, IMPUTE = "--ignore-labels", "--impute"
 class NewCohort:
     """A cohort whose samples a model can predict.
 
-    ``axis_map`` brings its scans onto the model's axis, None where they are on it; ``targets`` are
-    as in :class:`experiments.prediction.Predictions`; ``notes`` are lines on what was imputed,
+    ``axis_map`` brings its scans onto the model's axis, None where they are on it; ``absent`` are
+    ``spectra`` or ``covariates`` that it lacks, or that the model does not read. ``targets`` are as
+    in :class:`experiments.prediction.Predictions`; ``notes`` are lines on what was imputed,
     resampled or could not be checked.
     """
 
     cohort: Cohort
     axis_map: AxisMap | None = None
+    absent: Sequence[str] = ()
     targets: np.ndarray | None = None
     notes: Sequence[str] = ()
 
 
-def check_cohort(
-    source: str | Path | Cohort, fitted: Fitted, impute: bool = False, ignore_labels: bool = False
-) -> NewCohort:
+@dataclass(frozen=True)
+class Demands:
+    """What a model needs of a cohort, and what its user allows.
+
+    ``reads`` are the modalities that the model reads, ``does_without`` those of them that it was
+    trained to do without. ``impute`` allows missing columns and unknown categories: the values are
+    imputed as missing ones are in training, and an unknown category is none of the known ones.
+    ``ignore_labels``: no targets are read.
+    """
+
+    reads: Collection[str]
+    does_without: Collection[str] = ()
+    impute: bool = False
+    ignore_labels: bool = False
+
+
+def check_cohort(source: str | Path | Cohort, fitted: Fitted, demands: Demands) -> NewCohort:
     """Read a cohort's folder, or take a cohort, and hold it against what a model was fitted to.
 
-    Columns of labels and of groups may be missing. ``impute`` allows missing columns and unknown
-    categories: the values are imputed as missing ones are in training, and an unknown category is
-    none of the known ones. CohortError where the model cannot predict the cohort.
+    Columns of labels and of groups may be missing. CohortError where the model cannot predict the
+    cohort.
     """
     cohort = source if isinstance(source, Cohort) else _read(as_path(source), fitted)
     notes: list[str] = []
-    _check_units(cohort, fitted, notes)
-    axis_map = _fit_axis(cohort, fitted, notes)
-    cohort = _fit_covariates(cohort, fitted, impute, notes)
-    targets = None if ignore_labels else _read_targets(cohort, fitted)
-    return NewCohort(cohort, axis_map, targets, notes)
+    lacking = _lacking(cohort, fitted, demands, notes)
+    absent = [*lacking, *({"spectra", "covariates"} - set(demands.reads))]
+    _check_units(cohort, fitted, absent, notes)
+    axis_map = None if "spectra" in absent else _fit_axis(cohort, fitted, notes)
+    if "covariates" not in absent:
+        cohort = _fit_covariates(cohort, fitted, demands.impute, notes)
+    targets = None if demands.ignore_labels else _read_targets(cohort, fitted)
+    return NewCohort(cohort, axis_map, absent, targets, notes)
 
 
 def _read(folder: Path, fitted: Fitted) -> Cohort:
@@ -73,20 +94,42 @@ def _read(folder: Path, fitted: Fitted) -> Cohort:
     if folder.is_dir():  # otherwise the cohort's own error
         path = require_file(folder / SAMPLES_FILE)
         header = read_header(next(csv_rows(path, str(path)), (1, []))[1], str(path))
-    group = fitted.plain.get("group") or fitted.config.data.group
+    # The model's column, else the cohort's own; without either each sample is a group.
+    own = Roles.choose(folder, header, None, None, (), ()).group
+    groups = (fitted.plain.get("group"), own, SAMPLE_ID)
     return Cohort.read(
         folder,
-        label=(),
-        group=group if group in header else None,
+        task=UNLABELLED,
+        group=next(column for column in groups if column in (*header, SAMPLE_ID)),
         numeric=[column for column in fitted.encoder.numeric if column in header],
         categorical=[column for column in fitted.encoder.categorical if column in header],
     )
 
 
-def _check_units(cohort: Cohort, fitted: Fitted, notes: list[str]) -> None:
+def _lacking(cohort: Cohort, fitted: Fitted, demands: Demands, notes: list[str]) -> list[str]:
+    """The modality that the model reads and the cohort lacks, if any."""
+    covariates = [*fitted.encoder.numeric, *fitted.encoder.categorical]
+    has = {
+        "spectra": cohort.has_spectra,
+        "covariates": any(column in cohort.samples.columns for column in covariates),
+    }
+    files = {"spectra": SPECTRA_FILE, "covariates": f"column of {', '.join(covariates)}"}
+    lacking = [modality for modality in demands.reads if not has[modality]]
+    for modality in lacking:
+        if modality not in demands.does_without or len(lacking) > 1:
+            raise CohortError(
+                f"{cohort.root} has no {modality} (no {files[modality]}), which the model reads"
+                f"{'' if demands.does_without else ': it was not trained to do without'}"
+            )
+        notes.append(f"no {modality}: the model was trained to do without (modality_dropout)")
+    return lacking
+
+
+def _check_units(cohort: Cohort, fitted: Fitted, absent: Sequence[str], notes: list[str]) -> None:
     known: Mapping[str, str] = fitted.plain.get("units") or {}
     own = read_units(cohort.root)
-    used = ["axis", "spectra", *fitted.encoder.numeric]
+    used = [] if "spectra" in absent else ["axis", "spectra"]
+    used += [] if "covariates" in absent else fitted.encoder.numeric
     for name in (name for name in used if name in known and name in own):
         if known[name].split() != own[name].split():
             raise CohortError(
@@ -96,17 +139,13 @@ def _check_units(cohort: Cohort, fitted: Fitted, notes: list[str]) -> None:
     unnamed = [f"{name} {known[name]}" for name in used if name in known and name not in own]
     if unnamed:
         notes.append(f"units that the cohort does not name, taken as the model's: {_and(unnamed)}")
+    unknown = [f"{name} {own[name]}" for name in used if name in own and name not in known]
+    if unknown:
+        notes.append(f"units that the model does not know, not checked: {_and(unknown)}")
 
 
 def _fit_axis(cohort: Cohort, fitted: Fitted, notes: list[str]) -> AxisMap | None:
     wanted = fitted.axis.astype(np.float64)
-    if not len(wanted):
-        return None
-    if not cohort.has_spectra:
-        raise CohortError(
-            f"{cohort.root} has no spectra (no {SPECTRA_FILE}), and the model was not trained to "
-            "do without; spectra and covariates were expected"
-        )
     own = cohort.axis.astype(np.float64)
     if len(own) == len(wanted) and np.array_equal(own.astype(np.float32), wanted.astype("f4")):
         return None
@@ -128,11 +167,6 @@ def _fit_covariates(cohort: Cohort, fitted: Fitted, impute: bool, notes: list[st
     encoder, samples = fitted.encoder, cohort.samples
     covariates = [*encoder.numeric, *encoder.categorical]
     absent = [column for column in covariates if column not in samples.columns]
-    if absent and absent == covariates:
-        raise CohortError(
-            f"{cohort.root / SAMPLES_FILE} has none of the model's covariates "
-            f"({', '.join(covariates)}), and the model was not trained to do without"
-        )
     if absent and not impute:
         raise CohortError(
             f"{cohort.root / SAMPLES_FILE} has no covariate {absent[0]!r}, which the model takes"

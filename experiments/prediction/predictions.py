@@ -111,7 +111,7 @@ class Predictions:
         if targets is not None and self.task == "multilabel" and (targets < 0).any():
             for number, name in enumerate(self.class_names):
                 own = targets[:, number]
-                table[f"target_{name}"] = np.where(own < 0, None, own)  # type: ignore[arg-type]
+                table[f"target_{name}"] = pd.Series(own).where(own >= 0, None)
         if self.calibrated is not None:
             for number, name in enumerate(self.class_names):
                 table[CALIBRATED + name] = self.calibrated[:, number].numpy()

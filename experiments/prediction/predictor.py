@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Events
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.cohort import TargetScaler
 from datasets.covariates import CovariateEncoder
@@ -28,6 +28,8 @@ from experiments.builders import (
     build_network,
     configured_transforms,
     evaluation_loader,
+    hide_modality,
+    used_modalities,
 )
 from experiments.config import Config, check_config, read_yaml
 from experiments.launch import own_device
@@ -35,10 +37,10 @@ from experiments.run_files import RunFile
 from handlers.mixed_precision import MixedPrecision
 
 if TYPE_CHECKING:
-    from datasets.cohort import Cohort
     from datasets.transforms import AxisMap
     from experiments.baselines import Baselines
     from experiments.prediction.model_files import ModelFiles
+    from experiments.prediction.new_cohort import NewCohort
 
 # Mean spectra that are in memory at once.
 MEAN_BYTES = 64 * 2**20
@@ -108,22 +110,39 @@ class Fitted:
         return list(self.plain["class_names"])
 
     @property
+    def modalities(self) -> set[str]:
+        """What there was to train on."""
+        has = {"spectra": len(self.axis) > 0, "covariates": bool(self.encoder.feature_names)}
+        return {modality for modality, there in has.items() if there}
+
+    @property
     def axis(self) -> np.ndarray:
         """Positions of the points before the transforms, [L]; L = 0 without spectra."""
         axis: Tensor = self.plain["transforms"]["axis"]
         return axis.numpy()
 
-    def dataset(self, cohort: Cohort, rows: np.ndarray, axis_map: AxisMap | None) -> SpectraDataset:
-        """Some samples of a checked cohort as the model's input; their targets are 0."""
-        names, width = self.class_names, len(rows)
-        shape = width if self.task in CLASSES else (width, len(names))
+    def dataset(self, new: NewCohort, rows: np.ndarray) -> SpectraDataset:
+        """Some samples of a checked cohort as the model's input; their targets are 0.
+
+        An absent modality is zeros.
+        """
+        cohort, count = new.cohort, len(rows)
+        shape = count if self.task in CLASSES else (count, len(self.class_names))
+        spectra, scan_rows = cohort.spectra, [cohort.scan_rows[row] for row in rows]
+        transforms: Intake | None = Intake(self.transforms, new.axis_map)
+        if "spectra" in new.absent:
+            spectra = np.zeros((1, self.transforms.spec_len or 0), dtype=np.float32)
+            scan_rows, transforms = [np.zeros(1, dtype=np.int64)] * count, None
+        tabular = np.zeros((count, len(self.encoder.feature_names)), dtype=np.float32)
+        if "covariates" not in new.absent:
+            tabular = self.encoder.transform(cohort.samples.iloc[rows])
         return SpectraDataset(
-            cohort.spectra,
-            [cohort.scan_rows[row] for row in rows],
-            self.encoder.transform(cohort.samples.iloc[rows]),
+            spectra,
+            scan_rows,
+            tabular,
             np.zeros(shape, dtype=np.int64 if self.task in CLASSES else np.float32),
             [cohort.sample_ids[row] for row in rows],
-            transforms=Intake(self.transforms, axis_map),
+            transforms=transforms,
             cache=False,
         )
 
@@ -156,22 +175,24 @@ class NetworkPredictor:
         MixedPrecision(config.trainer.precision).attach(self.evaluator)
 
     @property
-    def network(self) -> nn.Module:
-        """The network in evaluation mode, on its device."""
-        return self.model.eval()
+    def reads(self) -> set[str]:
+        """What the network reads of a sample."""
+        return used_modalities(self.fitted.config.model, self.fitted.task) & self.fitted.modalities
+
+    @property
+    def does_without(self) -> set[str]:
+        """The modalities that it was trained to do without, one at a time."""
+        return self.reads if len(self.reads) > 1 and hide_modality(self.model, None) else set()
 
     def outputs(
-        self,
-        cohort: Cohort,
-        rows: np.ndarray,
-        axis_map: AxisMap | None = None,
-        progress: Progress | None = None,
+        self, new: NewCohort, rows: np.ndarray, progress: Progress | None = None
     ) -> EpochOutputs:
         """The outputs of some samples, in the order of ``rows``; targets are 0.
 
         ``progress`` is called with the number of samples of each batch.
         """
-        dataset = self.fitted.dataset(cohort, rows, axis_map)
+        dataset = self.fitted.dataset(new, rows)
+        hide_modality(self.model, next(iter(self.reads & set(new.absent)), None))
         loader = evaluation_loader(self.fitted.config, dataset)
         wanted = self.fitted.config.trainer.deterministic
         evaluator = self.evaluator
@@ -205,24 +226,29 @@ class BaselinePredictor:
         self.baselines: Baselines = load_baselines(files.where)
         self.name = self.baselines.names[-1]  # the fusion, where there is one
 
+    @property
+    def reads(self) -> set[str]:
+        """What the model reads of a sample."""
+        return {model.recipe.modality for model in self.baselines.models.values()}
+
+    @property
+    def does_without(self) -> set[str]:
+        """None: it was trained with all that it reads."""
+        return set()
+
     def outputs(
-        self,
-        cohort: Cohort,
-        rows: np.ndarray,
-        axis_map: AxisMap | None = None,
-        progress: Progress | None = None,
+        self, new: NewCohort, rows: np.ndarray, progress: Progress | None = None
     ) -> EpochOutputs:
         """As those of a :class:`NetworkPredictor`."""
         fitted = self.fitted
-        dataset = fitted.dataset(cohort, rows, axis_map)
-        modalities = {model.recipe.modality for model in self.baselines.models.values()}
+        dataset = fitted.dataset(new, rows)
         size = max(1, dataset.spec_len) * np.dtype(np.float32).itemsize
         step = max(1, MEAN_BYTES // size)
         logits = []
         for start in range(0, len(rows), step):
             part = np.arange(start, min(start + step, len(rows)))
             spectra = np.empty((len(part), 0), dtype=np.float32)
-            if "spectra" in modalities:
+            if "spectra" in self.reads:
                 spectra = dataset.mean_scans(part)
             logits.append(self.baselines.logits(spectra, dataset.tabular[part])[self.name])
             if progress is not None:
