@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from experiments.exporting.description import describe
 from tests.experiments.exporting import numpy_transforms
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guide" / "export.md"
-PARAMS = {
+PARAMS: dict[str, dict[str, Any]] = {
     "snip": {"half_window": 12},
     "tophat": {"half_window": 8},
     "asls": {"lam": 1e4},
@@ -70,7 +71,7 @@ def about(steps=(), encoder=None, axis=None):
     fitted = make_transforms(steps)
     if len(steps):
         fitted.fit(drawn_scans(30), axis=axis)
-    trained = SimpleNamespace(
+    trained: Any = SimpleNamespace(
         config=check_config({"exp_name": "x", "data": {"transforms": list(steps)}}),
         sizes={"tab_dim": 0, "spec_len": fitted.spec_len or 0, "num_classes": 2},
         transforms=fitted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_without_covariates_there_is_no_such_input(model, inputs, cohort_dir, tmp_path):
-    none = {"numeric": [], "categorical": []}
+    none: dict[str, Any] = {"numeric": [], "categorical": []}
     exported = export_model(made_model(cohort_dir, tmp_path, model, **none), "onnx")
     session = onnxruntime.InferenceSession(exported.file)
     assert [each.name for each in session.get_inputs()] == inputs

@@ -7,6 +7,7 @@ import re
 import zipfile
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
