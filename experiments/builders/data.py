@@ -360,25 +360,32 @@ def build_loaders(
     All ranks have the same number of batches; in evaluation each sample is on exactly one rank.
     ``classes`` and ``groups`` are of the training set, [N_train].
     """
-    batching = config.data.batching
-    strata = {"none": None, "class": classes, "group": groups}[batching.balance]
-    loaders = {}
-    for subset, dataset in datasets.items():
-        train = subset == TRAIN
-        sampler = _sampler(config, dataset, train, strata if train else None, rank, world_size)
-        loaders[subset] = _loader(config, dataset, sampler)
-    return loaders
+    strata = {"none": None, "class": classes, "group": groups}[config.data.batching.balance]
+    return {
+        subset: _loader(config, dataset, subset == TRAIN, strata, rank, world_size)
+        for subset, dataset in datasets.items()
+    }
 
 
 def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
-    """A loader of a dataset as it is evaluated by one process: in order, without augmentations."""
+    """A loader of a dataset as one process evaluates it: in order, without augmentations.
+
+    Batches are like those of the validation and test sets. A sample beyond the token budget is a
+    batch of its own.
+    """
     plain = copy.copy(dataset)
     plain.augmentations = []
-    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1))
+    return _loader(config, plain, False, None, 0, 1, strict=False)
 
 
 def _loader(
-    config: Config, dataset: SpectraDataset, sampler: PlannedBatchSampler
+    config: Config,
+    dataset: SpectraDataset,
+    train: bool,
+    strata: np.ndarray | None,
+    rank: int,
+    world_size: int,
+    strict: bool = True,
 ) -> DataLoader[Any]:
     to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     return make_loader(
@@ -386,7 +393,9 @@ def _loader(
         seed=config.seed,
         num_workers=config.data.num_workers,
         pin_memory=to_gpu,
-        sampler=sampler,
+        sampler=_sampler(
+            config, dataset, train, strata if train else None, rank, world_size, strict
+        ),
         collate=_collate(config.data.batching, to_gpu),
     )
 
@@ -398,6 +407,7 @@ def _sampler(
     strata: np.ndarray | None,
     rank: int,
     world_size: int,
+    strict: bool,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching = config.data.batching
@@ -413,14 +423,15 @@ def _sampler(
     max_scans = None
     if batching.token_budget is not None:
         points = max(1, dataset.spec_len)
-        needed = int(lengths.max(initial=0)) * points
-        if needed > batching.token_budget * factor:
+        most = int(lengths.max(initial=0))
+        max_scans = batching.token_budget * factor // points
+        if most > max_scans and strict:
             has = "has" if multiple == 1 else "is padded to"
             raise UsageError(
-                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
-                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+                f"data.batching.token_budget: a sample {has} {most} scans of {points} points; at "
+                f"least {-(-most * points // factor)} was expected, not {batching.token_budget}"
             )
-        max_scans = batching.token_budget * factor // points
+        max_scans = max(max_scans, most)  # a sample that is larger is a batch of its own
     return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from datasets.errors import CohortError
+from experiments.prediction.cohort_checks import Demands, check_cohort
 from experiments.prediction.model_files import ModelFiles, find_models
-from experiments.prediction.new_cohort import Demands, NewCohort, check_cohort
 from experiments.prediction.predictions import Predictions
 from experiments.prediction.predictor import BaselinePredictor, Fitted, NetworkPredictor
 from experiments.run_files import RunFile
@@ -22,6 +22,7 @@ from experiments.run_files import RunFile
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from engine.metrics import EpochOutputs
+    from experiments.prediction.new_cohort import NewCohort
     from experiments.prediction.predictor import Progress
 
 # Samples whose predictions are in memory at once. A test set of no more is predicted in the batches

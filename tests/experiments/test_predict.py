@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 
 import pandas as pd
 import pytest
 
 from experiments import predict
-from experiments.prediction import prediction_file
+from experiments.prediction import Predictions
 from tests.experiments.prediction.conftest import new_cohort, root, run_dir, train
 from tests.experiments.prediction.made_cohorts import WRONG, change_samples
 
@@ -74,15 +75,15 @@ def test_nothing_is_left_of_predictions_that_end_in_an_error(
 ):
     monkeypatch.setattr("experiments.prediction.loaded_model.BLOCK", 3)
     written = []
+    whole = Predictions.table
 
-    def add(predicted):
-        written.append(len(predicted))
+    def table(predictions):
+        written.append(len(predictions))
         if len(written) == 2:
             raise KeyboardInterrupt
-        return {"block": 1}
+        return whole(predictions)
 
-    monkeypatch.setattr("experiments.prediction.analyses.extra_columns", lambda *given: [add])
-    monkeypatch.setattr("experiments.prediction.extra_columns", lambda *given: [add])
+    monkeypatch.setattr(Predictions, "table", table)
     out = tmp_path / "out"
     out.mkdir()
     assert run(run_dir, new_cohort, "--out", out / "predictions.csv") == 130
@@ -134,6 +135,6 @@ def test_progress_is_drawn_on_a_terminal_alone(run_dir, new_cohort, tmp_path, ca
             return True
 
     terminal = Terminal()
-    monkeypatch.setattr(prediction_file.sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert run(run_dir, new_cohort, "--out", tmp_path / "p.csv") == 0
     assert " samples/s" in terminal.text

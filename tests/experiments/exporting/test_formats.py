@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,9 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from datasets.errors import UsageError
 from experiments.export import KINDS
 from experiments.exporting import export_model, load_weights
 from experiments.exporting.formats import ALONE, FORMATS
@@ -188,3 +191,18 @@ def test_the_separate_process_has_no_torch(cohort_dir, tmp_path):
         assert f"'{package}'" not in done.stdout
     assert np.load(tmp_path / "out.npz")["0/logits"].shape == (2, 2)
     assert "torch was imported" in process("import torch; ").stderr
+
+
+def test_weights_without_their_description_are_refused(cohort_dir, tmp_path):
+    trained = made_model(cohort_dir, tmp_path, {"name": "mean_linear"})
+    weights = trained.model.state_dict()
+    save_file(weights, tmp_path / "bare.safetensors")
+    other = json.dumps({"format": "scanfire export", "version": 2})
+    save_file(weights, tmp_path / "other.safetensors", metadata={"scanfire": other})
+    for name, told in (
+        ("bare", "has no description 'scanfire'"),
+        ("other", "'scanfire export' 2, where 'scanfire export' 1 was expected"),
+        ("missing", "cannot be loaded as an exported model"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(told)):
+            load_weights(tmp_path / f"{name}.safetensors")

@@ -220,3 +220,16 @@ def test_targets_of_some_samples_are_empty_cells(run_dir, new_cohort):
         len(predictions) - 1
     )
     assert np.array_equal(predictions.labelled_outputs.target, predictions.targets[1:])
+
+
+def test_a_sample_of_more_scans_than_the_runs_budget_is_predicted(train, root, tmp_path):
+    buckets = {"kind": "bucket", "token_budget": 192}  # three scans
+    run_dir = train(data={"batching": buckets})
+    new = shutil.copytree(root, tmp_path / "new")
+    scans = pd.read_csv(new / "scans.csv", dtype=str)
+    scans["sample_id"], scans["scan"] = scans["sample_id"].iloc[0], range(len(scans))
+    scans.to_csv(new / "scans.csv", index=False)
+    change_samples(new, lambda table: table.head(1))
+    predictions = load_model(run_dir).predict(new)
+    assert len(predictions) == 1
+    assert bool(torch.isfinite(predictions.logits).all())
