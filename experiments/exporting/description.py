@@ -33,14 +33,15 @@ WHERE = (
     "`covariates` tells. The file takes their results."
 )
 COVARIATE_RULE = (
-    "A cell in `missing_text` is missing. Numeric: x = log1p(x) where `log`; a missing x, and each "
-    "x where `empty`, is `median`. With `edges` of more than one number the features are, for bins "
-    "k, clip((x - edges[k]) / (edges[k + 1] - edges[k]), 0, 1), in the first bin without the limit "
-    "0, in the last without 1; with one edge x - edges[0]; without `edges` x. Each is then "
-    "(feature - mean) / spread. Next, for each column of `indicators`, 1 where the value is "
-    "missing (or the column is `empty`), else 0. Last, for each column of `categorical` and each of its "
-    "categories, 1 where the text is the category (whole numbers without a fraction, a missing "
-    "value as `missing_category`), else 0. Then limited to `largest` on both sides, as float32."
+    "A cell in `missing_text` is missing. Numeric: x = log1p(x) where `log`; a missing x, and "
+    "each x where `empty`, is `median`. With `edges` of more than one number the features are, "
+    "for bins k, clip((x - edges[k]) / (edges[k + 1] - edges[k]), 0, 1), in the first bin without "
+    "the limit 0, in the last without 1; with one edge x - edges[0]; without `edges` x. Each is "
+    "then (feature - mean) / spread. Next, for each column of `indicators`, 1 where the value is "
+    "missing (or the column is `empty`), else 0. Last, for each column of `categorical` and each "
+    "of its categories, 1 where the text is the category (whole numbers without a fraction, a "
+    "missing value as `missing_category`), else 0. Then limited to `largest` on both sides, as "
+    "float32."
 )
 
 

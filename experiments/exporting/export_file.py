@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from datasets.errors import UsageError, file_errors
+from datasets.specs import require_choice
 from experiments.exporting.description import describe
 from experiments.exporting.formats import FORMATS, require_onnx
 from experiments.exporting.graph import COVARIATES, MASK, SPECTRA, trace
@@ -57,7 +58,7 @@ def export_model(trained: TrainedModel, kind: str, out: Path | None = None) -> E
     The file is run on rows of the run's cohort before it gets its name. UsageError where its
     outputs are not the model's.
     """
-    chosen = FORMATS[kind]
+    chosen = FORMATS[require_choice("format", kind, FORMATS)]
     path = out or trained.folder / f"{trained.name}{chosen.suffix}"
     beside = path.with_name(path.name + BESIDE)
     for there in (path, beside):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from datasets.errors import UsageError
 from experiments.builders import build_network
 from experiments.config import ModelConfig
+from experiments.exporting.description import FORMAT, VERSION
 from experiments.exporting.graph import COVARIATES, FREE, LOGITS, MASK, SPECTRA, quiet
 
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ def load_weights(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         if text is None:
             raise UsageError(f"{path} has no description '{METADATA}': export.py writes it")
         description = json.loads(text)
+        if (description["format"], description["version"]) != (FORMAT, VERSION):
+            found = f"'{description['format']}' {description['version']}"
+            raise UsageError(f"{path} is {found}, where '{FORMAT}' {VERSION} was expected")
         settings = ModelConfig.model_validate(description["model"]["settings"])
         model = build_network(settings, description["model"]["sizes"], description["task"])
         model.load_state_dict(load_file(path))

@@ -52,6 +52,7 @@ def start(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("compare", ["tft_baseline", *KEY], "did you mean 'trainer.max_epochs'?"),
         ("cross_validate", ["tft_baseline", *KEY], "did you mean 'trainer.max_epochs'?"),
         ("audit_cohort", ["tft_baseline", *VALUE], "did you mean 'fp16'?"),
+        ("export", ["run", "--fromat", "onnx"], "did you mean --format?"),
     ],
 )
 def test_mistakes_wait_for_no_slow_import(script, arguments, expected):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -10,10 +12,41 @@ import torch
 from torch import nn
 
 from experiments.exporting import export_model
-from tests.experiments.exporting.made_models import made_model
+from tests.experiments.exporting.made_models import SPECTRA_BRANCH, made_model
 
 OWN = "tests.experiments.exporting.test_export_file."
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        ({"name": "pca_mlp"}, ["spectra", "mask"]),
+        (
+            {"name": "spectra_only", "params": SPECTRA_BRANCH, "linear_path": True},
+            ["spectra", "mask"],
+        ),
+    ],
+)
+def test_without_covariates_there_is_no_such_input(model, inputs, cohort_dir, tmp_path):
+    none: dict[str, Any] = {"numeric": [], "categorical": []}
+    exported = export_model(made_model(cohort_dir, tmp_path, model, **none), "onnx")
+    session = onnxruntime.InferenceSession(exported.file)
+    assert [each.name for each in session.get_inputs()] == inputs
+    assert list(exported.inputs) == inputs
+
+
+def test_without_spectra_there_are_covariates_alone(cohort_dir, tmp_path):
+    root = tmp_path / "covariates"
+    root.mkdir()
+    shutil.copy(cohort_dir / "samples.csv", root)
+    model = {"name": "tabular_only", "linear_path": True}
+    for kind in ("onnx", "torch", "safetensors"):
+        trained = made_model(root, tmp_path / kind, model, numeric=["age"])
+        exported = export_model(trained, kind)
+        assert list(exported.inputs)[-1] == "tabular"
+        assert exported.rows == "7 samples of the cohort covariates, 7 of its test set"
+        assert (kind == "safetensors") == ("spectra" in exported.inputs)
 
 
 class OwnModel(nn.Module):

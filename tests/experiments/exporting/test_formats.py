@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,10 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from datasets.errors import UsageError
+from experiments.export import KINDS
 from experiments.exporting import export_model, load_weights
 from experiments.exporting.formats import ALONE, FORMATS
 from experiments.exporting.parity import TOLERANCE
@@ -65,8 +69,9 @@ def own_logits(trained, batch):
         return trained.model(*inputs)["logits"].numpy()
 
 
-def test_every_short_name_is_tested():
+def test_every_short_name_and_format_is_known():
     assert set(FAMILIES) == set(MODELS)
+    assert list(KINDS) == list(FORMATS)
 
 
 @pytest.mark.parametrize("name", MODEL_SETTINGS)
@@ -137,6 +142,7 @@ def test_scores_are_those_of_the_task(task, labelled_dir, tmp_path):
     assert found["logits"] == pytest.approx(logits, rel=TOLERANCE, abs=TOLERANCE)
     if task == "regression":
         assert names == ["logits", "values"]
+        assert trained.scaler is not None
         state = trained.scaler.state_dict()
         wanted = logits * state["std"] + state["mean"]
         assert found["values"] == pytest.approx(wanted, rel=1e-4)
@@ -185,3 +191,18 @@ def test_the_separate_process_has_no_torch(cohort_dir, tmp_path):
         assert f"'{package}'" not in done.stdout
     assert np.load(tmp_path / "out.npz")["0/logits"].shape == (2, 2)
     assert "torch was imported" in process("import torch; ").stderr
+
+
+def test_weights_without_their_description_are_refused(cohort_dir, tmp_path):
+    trained = made_model(cohort_dir, tmp_path, {"name": "mean_linear"})
+    weights = trained.model.state_dict()
+    save_file(weights, tmp_path / "bare.safetensors")
+    other = json.dumps({"format": "scanfire export", "version": 2})
+    save_file(weights, tmp_path / "other.safetensors", metadata={"scanfire": other})
+    for name, told in (
+        ("bare", "has no description 'scanfire'"),
+        ("other", "'scanfire export' 2, where 'scanfire export' 1 was expected"),
+        ("missing", "cannot be loaded as an exported model"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(told)):
+            load_weights(tmp_path / f"{name}.safetensors")
