@@ -52,7 +52,7 @@ def describe_environment(
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
         "driver": _output(driver) if cuda else None,
         "devices": [torch.cuda.get_device_name(number) for number in range(gpus)],
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": CREDENTIALS.sub("", shlex.join([Path(sys.executable).name, *sys.argv])),
         **({"processes": dict(processes)} if processes else {}),
         **({JOB: os.environ[RUN_ID]} if RUN_ID in os.environ else {}),
         **data,
@@ -78,6 +78,8 @@ def _output(command: list[str]) -> str | None:
     return done.stdout.strip()
 
 
+# A user and a password in an address, which a search's database may have.
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 DIRECT_URL = "direct_url.json"
 FILE_URL = "file"
 # What may stand before the host of an address and is no secret.

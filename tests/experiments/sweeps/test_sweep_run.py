@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -254,7 +255,7 @@ def test_a_signal_stops_in_good_order_and_the_same_call_continues(search, folder
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_begun_again(search, folder, tmp_path):
-    process = start_forked(tmp_path, search_by_two, str(tmp_path))
+    process = start_forked(tmp_path, partial(search, 6, ("trainer.max_epochs", "20"), jobs=2))
     wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
     worker = next(t for t in trials_of(folder) if t.state.name == "RUNNING").user_attrs["worker"]
     os.kill(int(worker.rpartition("-")[2]), signal.SIGKILL)
@@ -280,19 +281,19 @@ def any_running(folder):
     )
 
 
-def search_by_two(root):
-    """What the test above kills a worker of: its processes import this module anew."""
-    return run_sweep(
-        f"{root}/small.yaml", [("trainer.max_epochs", "20")], as_space(root), 6, jobs=2
-    )
-
-
-def as_space(root):
-    from pathlib import Path
-
-    path = Path(root, "space.yaml")
-    path.write_text(SPACE)
-    return path
+def test_workers_pass_on_a_signal_and_a_mistake(search, folder, tmp_path, capsys):
+    process = start_forked(tmp_path, partial(search, 2, *LONG, jobs=2))
+    wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(100)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert "RUNNING" not in states_of(folder)
+    assert "Traceback" not in (tmp_path / ERR).read_text()
+    # None but the first divides the width.
+    heads = "model.params.num_heads: [4, 5, 6, 7, 9, 10, 11, 12, 13, 14]"
+    with pytest.raises(UsageError, match="every trial so far was refused, the last one: "):
+        search(9, ("exp_name", "heads"), space=heads, jobs=2)
+    assert states_of(folder.with_name("heads-sweep")).count("PRUNED") >= 3
 
 
 @pytest.mark.parametrize(
