@@ -18,7 +18,9 @@ from experiments.run_files import is_run
 from experiments.runs import Experiment
 from experiments.sweeps import run_sweep
 from experiments.sweeps import study as study_module
+from experiments.sweeps.search_space import Axis, SearchSpace
 from experiments.sweeps.study import open_study
+from experiments.sweeps.trials import Sweep, run_workers
 from tests.experiments.conftest import small_settings
 from tests.forked import ERR, OUT, start_forked
 
@@ -255,7 +257,7 @@ def test_a_signal_stops_in_good_order_and_the_same_call_continues(search, folder
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_begun_again(search, folder, tmp_path):
-    process = start_forked(tmp_path, partial(search, 6, ("trainer.max_epochs", "20"), jobs=2))
+    process = start_forked(tmp_path, partial(search, 4, ("trainer.max_epochs", "20"), jobs=2))
     wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
     worker = next(t for t in trials_of(folder) if t.state.name == "RUNNING").user_attrs["worker"]
     os.kill(int(worker.rpartition("-")[2]), signal.SIGKILL)
@@ -265,13 +267,13 @@ def test_a_killed_worker_is_replaced_and_its_trial_begun_again(search, folder, t
     assert "a worker was ended by signal 9: its trial is begun again" in out
     trials = trials_of(folder)
     states = [trial.state.name for trial in trials]
-    assert states.count("COMPLETE") + states.count("PRUNED") == 6
+    assert states.count("COMPLETE") + states.count("PRUNED") == 4
     assert states.count("FAIL") == 1
-    assert len(trials) == 7
+    assert len(trials) == 5
     assert len({trial.user_attrs["worker"] for trial in trials}) == 3
-    assert "6 trials finished" in out
+    assert "4 trials finished" in out
     assert "1 was cut off and begun again" in out
-    assert len([line for line in out.splitlines() if line.startswith("trial ")]) == 6
+    assert len([line for line in out.splitlines() if line.startswith("trial ")]) == 4
 
 
 def any_running(folder):
@@ -281,7 +283,7 @@ def any_running(folder):
     )
 
 
-def test_workers_pass_on_a_signal_and_a_mistake(search, folder, tmp_path, capsys):
+def test_workers_pass_on_a_signal(search, folder, tmp_path):
     process = start_forked(tmp_path, partial(search, 2, *LONG, jobs=2))
     wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
     os.kill(process.pid, signal.SIGTERM)
@@ -289,11 +291,32 @@ def test_workers_pass_on_a_signal_and_a_mistake(search, folder, tmp_path, capsys
     assert process.exitcode == 128 + signal.SIGTERM
     assert "RUNNING" not in states_of(folder)
     assert "Traceback" not in (tmp_path / ERR).read_text()
-    # None but the first divides the width.
-    heads = "model.params.num_heads: [4, 5, 6, 7, 9, 10, 11, 12, 13, 14]"
-    with pytest.raises(UsageError, match="every trial so far was refused, the last one: "):
-        search(9, ("exp_name", "heads"), space=heads, jobs=2)
-    assert states_of(folder.with_name("heads-sweep")).count("PRUNED") >= 3
+
+
+def test_a_mistake_that_a_worker_meets_is_told_once(tmp_path):
+    space = SearchSpace((Axis("optimizer.lr", "float", low=1e-4, high=1e-2),))
+    where = f"sqlite:///{tmp_path}/absent/study.db"
+    named = (tmp_path, "tft_baseline-sweep", "val/auroc", "max")
+    sweep = Sweep("tft_baseline", [], [], space, 4, 2, where, *named)
+    with pytest.raises(UsageError, match="--storage: .*unable to open database file"):
+        run_workers(sweep)
+
+
+def open_together(address):
+    """What the test below does in several processes at once."""
+    assert open_study(address, "shared", "max", of_folds=False).get_trials() == []
+    return 0
+
+
+def test_several_processes_may_make_one_study(tmp_path):
+    address = f"sqlite:///{tmp_path / 'study.db'}"
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    processes = [start_forked(folder, open_together, address) for folder in folders]
+    for process, folder in zip(processes, folders, strict=True):
+        process.join(60)
+        assert process.exitcode == 0, (folder / ERR).read_text()
 
 
 @pytest.mark.parametrize(
