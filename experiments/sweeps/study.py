@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S, GRACE_S = 5, 30
 # In seconds: how long a worker waits for another one that writes into a SQLite file.
 LOCKED_S = 100
+# How often the tables of a new database are looked for, and the seconds between.
+OPENINGS, OPENING_S = 20, 0.5
 # A trial whose workers died so often is not begun again: its settings may be what kills them.
 MOST_RETRIES = 3
 # Nothing is pruned before so many trials are completed, nor before this epoch.
@@ -76,18 +79,34 @@ def open_study(storage: str, name: str, mode: str, of_folds: bool) -> Study:
     waits = {"connect_args": {"timeout": LOCKED_S}} if storage.startswith("sqlite") else {}
     with storage_errors(storage):
         return optuna.create_study(
-            storage=optuna.storages.RDBStorage(
-                storage,
-                engine_kwargs=waits,
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
-                heartbeat_stale_trial_callback=retry,
+            storage=_made_by_one(
+                lambda: optuna.storages.RDBStorage(
+                    storage,
+                    engine_kwargs=waits,
+                    heartbeat_interval=HEARTBEAT_S,
+                    grace_period=GRACE_S,
+                    heartbeat_stale_trial_callback=retry,
+                )
             ),
             study_name=name,
             direction="maximize" if mode == "max" else "minimize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, 0 if of_folds else START_EPOCH),
         )
+
+
+def _made_by_one(open_storage: Callable[[], Any]) -> Any:
+    """Open a database, of which another process may be making the tables just now."""
+    from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
+
+    for attempt in range(OPENINGS):
+        try:
+            return open_storage()
+        except SQLAlchemyError as error:
+            if attempt + 1 == OPENINGS or "already exists" not in str(error):
+                raise
+            time.sleep(OPENING_S)
+    raise AssertionError("unreachable")
 
 
 @contextmanager

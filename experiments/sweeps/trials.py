@@ -6,10 +6,12 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -54,6 +56,8 @@ POLL_S = 1.0
 MOST_REFUSED = 3
 # Workers that may die, for each that there is.
 MOST_DEATHS = 3
+# Exit status after a signal, plus its number.
+EXIT_BASE = 128
 # Of a mean over folds, which has no epochs.
 NO_EPOCHS = "fold"
 
@@ -256,28 +260,34 @@ def run_workers(sweep: Sweep) -> int:
 
     workers = {number: start(number) for number in range(sweep.jobs)}
     deaths, code, stopping = 0, 0, False
+
+    def stop(*of_signal: Any) -> None:
+        """Have all workers end after the step that they are in."""
+        nonlocal stopping
+        stopping = True
+        for process in workers.values():
+            process.terminate()
+
     try:
-        while workers:
-            wait([process.sentinel for process in workers.values()])
-            for number, process in list(workers.items()):
-                if process.is_alive():
-                    continue
-                process.join()
-                del workers[number]
-                if process.exitcode < 0:
-                    fail_dead(sweep.study(), [f"{platform.node()}-{process.pid}"])
-                if process.exitcode >= 0 or stopping:
-                    code = code or process.exitcode
-                else:
-                    deaths += 1
-                    signal = -process.exitcode
-                    print(f"a worker was ended by signal {signal}: its trial is begun again")
-                if process.exitcode in (1, USAGE_ERROR) or deaths > MOST_DEATHS * sweep.jobs:
-                    stopping = True
-                    for other in workers.values():  # they end after the step that they are in
-                        other.terminate()
-                elif process.exitcode < 0 and not stopping:
-                    workers[number] = start(number)
+        with _on_sigterm(stop):
+            while workers:
+                wait([process.sentinel for process in workers.values()])
+                for number, process in list(workers.items()):
+                    if process.is_alive():
+                        continue
+                    process.join()
+                    del workers[number]
+                    ended = process.exitcode
+                    if ended < 0:
+                        fail_dead(sweep.study(), [f"{platform.node()}-{process.pid}"])
+                    if ended >= 0 or stopping:
+                        code = code or (ended if ended >= 0 else EXIT_BASE - ended)
+                    elif (deaths := deaths + 1) <= MOST_DEATHS * sweep.jobs:
+                        told = f"a worker was ended by signal {-ended}: its trial is begun again"
+                        print(told, flush=True)
+                        workers[number] = start(number)
+                    if ended in (1, USAGE_ERROR) or deaths > MOST_DEATHS * sweep.jobs:
+                        stop()
     except KeyboardInterrupt:
         for process in workers.values():  # which Ctrl-C has reached, too
             process.join()
@@ -288,7 +298,20 @@ def run_workers(sweep: Sweep) -> int:
         raise UsageError(
             f"{deaths} workers died, perhaps for want of memory; the same command line continues"
         )
-    return abs(code)
+    return code
+
+
+@contextmanager
+def _on_sigterm(stop: Callable[..., None]) -> Iterator[None]:
+    """Pass SIGTERM on to the workers, where this is the thread that hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _be_worker(sweep: Sweep, errors: Any, number: int, threads: int, names: Sequence[str]) -> None:

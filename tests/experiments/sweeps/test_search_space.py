@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from datasets.errors import UsageError
 from experiments.config import load_config
+from experiments.sweep import EPILOG
 from experiments.sweeps.search_space import as_overrides, read_space
 
 optuna = pytest.importorskip("optuna", reason="Optuna is an extra: pip install 'scanfire[sweep]'")
 
+ROOT = Path(__file__).resolve().parents[3]
 SPACE = """
 optimizer.lr: {float: [1e-5, 1e-2], log: true}
 model.params.dropout: {float: [0.0, 0.5], step: 0.25}
@@ -27,6 +32,13 @@ def read(tmp_path):
         return read_space(path, source, overrides)
 
     return from_text
+
+
+def test_the_guides_and_the_helps_example_are_spaces(read):
+    guide = (ROOT / "docs" / "guide" / "sweep.md").read_text("utf-8")
+    assert len(read(re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1]).axes) == 7
+    example = "\n".join(re.findall(r"^  (\w[\w.]+: .*)$", EPILOG, re.MULTILINE))
+    assert len(read(example).axes) == 5
 
 
 def drawn(space, count=40):

@@ -6,11 +6,11 @@ import re
 import shutil
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from datasets.errors import UsageError
 from experiments.config import load_config, write_yaml
@@ -18,7 +18,9 @@ from experiments.run_files import is_run
 from experiments.runs import Experiment
 from experiments.sweeps import run_sweep
 from experiments.sweeps import study as study_module
+from experiments.sweeps.search_space import Axis, SearchSpace
 from experiments.sweeps.study import open_study
+from experiments.sweeps.trials import Sweep, run_workers
 from tests.experiments.conftest import small_settings
 from tests.forked import ERR, OUT, start_forked
 
@@ -118,8 +120,6 @@ def test_the_test_set_changes_nothing(search, folder, cohort_dir, tmp_path):
     spectra = np.load(other / "spectra.npy")
     spectra[scans] = spectra[scans][:, ::-1]
     np.save(other / "spectra.npy", spectra)
-    told = yaml.safe_load((other / "cohort.yaml").read_text())
-    (other / "cohort.yaml").write_text(yaml.safe_dump({**told, "checksums": {}}))
     runs = tmp_path / "runs2"
     assert rows.sum() > 5
     data = [("data.root", str(other)), ("data.split.file", str(split)), ("runs_dir", str(runs))]
@@ -257,7 +257,7 @@ def test_a_signal_stops_in_good_order_and_the_same_call_continues(search, folder
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_begun_again(search, folder, tmp_path):
-    process = start_forked(tmp_path, search_by_two, str(tmp_path))
+    process = start_forked(tmp_path, partial(search, 4, ("trainer.max_epochs", "20"), jobs=2))
     wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
     worker = next(t for t in trials_of(folder) if t.state.name == "RUNNING").user_attrs["worker"]
     os.kill(int(worker.rpartition("-")[2]), signal.SIGKILL)
@@ -267,13 +267,13 @@ def test_a_killed_worker_is_replaced_and_its_trial_begun_again(search, folder, t
     assert "a worker was ended by signal 9: its trial is begun again" in out
     trials = trials_of(folder)
     states = [trial.state.name for trial in trials]
-    assert states.count("COMPLETE") + states.count("PRUNED") == 6
+    assert states.count("COMPLETE") + states.count("PRUNED") == 4
     assert states.count("FAIL") == 1
-    assert len(trials) == 7
+    assert len(trials) == 5
     assert len({trial.user_attrs["worker"] for trial in trials}) == 3
-    assert "6 trials finished" in out
+    assert "4 trials finished" in out
     assert "1 was cut off and begun again" in out
-    assert len([line for line in out.splitlines() if line.startswith("trial ")]) == 6
+    assert len([line for line in out.splitlines() if line.startswith("trial ")]) == 4
 
 
 def any_running(folder):
@@ -283,19 +283,40 @@ def any_running(folder):
     )
 
 
-def search_by_two(root):
-    """What the test above kills a worker of: its processes import this module anew."""
-    return run_sweep(
-        f"{root}/small.yaml", [("trainer.max_epochs", "20")], as_space(root), 6, jobs=2
-    )
+def test_workers_pass_on_a_signal(search, folder, tmp_path):
+    process = start_forked(tmp_path, partial(search, 2, *LONG, jobs=2))
+    wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(100)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert "RUNNING" not in states_of(folder)
+    assert "Traceback" not in (tmp_path / ERR).read_text()
 
 
-def as_space(root):
-    from pathlib import Path
+def test_a_mistake_that_a_worker_meets_is_told_once(tmp_path):
+    space = SearchSpace((Axis("optimizer.lr", "float", low=1e-4, high=1e-2),))
+    where = f"sqlite:///{tmp_path}/absent/study.db"
+    named = (tmp_path, "tft_baseline-sweep", "val/auroc", "max")
+    sweep = Sweep("tft_baseline", [], [], space, 4, 2, where, *named)
+    with pytest.raises(UsageError, match="--storage: .*unable to open database file"):
+        run_workers(sweep)
 
-    path = Path(root, "space.yaml")
-    path.write_text(SPACE)
-    return path
+
+def open_together(address):
+    """What the test below does in several processes at once."""
+    assert open_study(address, "shared", "max", of_folds=False).get_trials() == []
+    return 0
+
+
+def test_several_processes_may_make_one_study(tmp_path):
+    address = f"sqlite:///{tmp_path / 'study.db'}"
+    folders = [tmp_path / str(number) for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    processes = [start_forked(folder, open_together, address) for folder in folders]
+    for process, folder in zip(processes, folders, strict=True):
+        process.join(60)
+        assert process.exitcode == 0, (folder / ERR).read_text()
 
 
 @pytest.mark.parametrize(
