@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from experiments.prediction.conformal import ConformalSets, calibrate_sets, fewest_groups
     from experiments.prediction.drift import Drift, DriftCheck, SpectraMeasures
     from experiments.prediction.external_validation import Validation, validate
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.held_out import (
         HeldOut,
         calibration_samples,
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
         internal_samples,
     )
     from experiments.prediction.loaded_model import LoadedModel, load_model
-    from experiments.prediction.new_cohort import NewCohort
     from experiments.prediction.prediction_file import predict_file, require_free
     from experiments.prediction.prediction_page import PredictionPage, write_prediction_page
     from experiments.prediction.predictions import Predictions

@@ -41,8 +41,8 @@ from experiments.runs import SUMMARY
 
 if TYPE_CHECKING:
     from experiments.prediction.external_validation import Validation
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.loaded_model import LoadedModel
-    from experiments.prediction.new_cohort import NewCohort
     from experiments.prediction.prediction_file import Columns
     from experiments.prediction.predictions import Predictions
 

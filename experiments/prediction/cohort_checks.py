@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,7 @@ from datasets.cohort import (
 from datasets.errors import CohortError, nearest
 from datasets.paths import as_path
 from datasets.transforms import AxisMap
-from experiments.prediction.new_cohort import NewCohort
-
-if TYPE_CHECKING:
-    from experiments.prediction.predictor import Fitted
+from experiments.prediction.fitted import Fitted, NewCohort
 
 # Fewer points than this share of the model's, within its axis, hide its peaks.
 FEWEST_POINTS = 0.5

@@ -32,8 +32,8 @@ from experiments.report.figures import (
 )
 
 if TYPE_CHECKING:
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.loaded_model import LoadedModel
-    from experiments.prediction.new_cohort import NewCohort
     from experiments.prediction.predictions import Predictions
 
 INTEGRATED_GRADIENTS = "integrated_gradients"

@@ -16,13 +16,13 @@ from datasets.errors import CohortError
 from experiments.prediction.cohort_checks import Demands, check_cohort
 from experiments.prediction.model_files import ModelFiles, find_models
 from experiments.prediction.predictions import Predictions
-from experiments.prediction.predictor import BaselinePredictor, Fitted, NetworkPredictor
+from experiments.prediction.predictor import BaselinePredictor, NetworkPredictor
 from experiments.run_files import RunFile
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from engine.metrics import EpochOutputs
-    from experiments.prediction.new_cohort import NewCohort
+    from experiments.prediction.fitted import Fitted, NewCohort
     from experiments.prediction.predictor import Progress
 
 # Samples whose predictions are in memory at once. A test set of no more is predicted in the batches

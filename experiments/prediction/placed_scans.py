@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.loaded_model import LoadedModel
-    from experiments.prediction.new_cohort import NewCohort
 
 
 def placed_scans(model: LoadedModel, new: NewCohort, rows: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from datasets.files import replaced
 from experiments.prediction.predictions import Predictions
 
 if TYPE_CHECKING:
+    from experiments.prediction.fitted import NewCohort
     from experiments.prediction.loaded_model import LoadedModel
-    from experiments.prediction.new_cohort import NewCohort
 
 # On a terminal, how often the line of progress is drawn anew.
 REDRAW_SECONDS = 0.2
