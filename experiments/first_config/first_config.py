@@ -77,8 +77,9 @@ class FirstConfig:
         basis = read_yaml(find_config(BASIS).read_text("utf-8"), BASIS)
         data = self.data | {k: v for k, v in basis.pop("data").items() if k not in self.data}
         lines = _comment(
-            f"Written by scanfire new after a look at the cohort. {GUESS}: by names and values, not "
-            f"known{'; questions are for you' if self.questions else ''}. More keys: --print-config."
+            f"Written by scanfire new after a look at the cohort. {GUESS}: by names and values, "
+            f"not known{'; questions are for you' if self.questions else ''}. More keys: "
+            "--print-config."
         )
         for question in self.questions:
             lines += _comment(f"{QUESTION}: {question}")
