@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.simulation import simulate_cohort
+from datasets.simulation import SimulationSettings, Technique, simulate_cohort
 from experiments.config import load_config
 from experiments.new_config import main
 from experiments.run import main as run_main
@@ -233,9 +233,8 @@ def test_a_table_of_covariates_becomes_a_cohort(made, capsys, tmp_path):
 
 def test_the_axis_decides_on_the_transforms(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for technique, steps in (("maldi", 1), ("nir", 2)):
-        from datasets.simulation import SimulationSettings
-
+    techniques: dict[Technique, int] = {"maldi": 1, "nir": 2}
+    for technique, steps in techniques.items():
         settings = SimulationSettings(technique=technique)
         root = simulate_cohort(Path(technique), 3, n_samples=40, spec_len=64, settings=settings)
         assert main([str(root.root)]) == 0

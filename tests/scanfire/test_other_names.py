@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_module_is_one_under_both_names():
-    from scanfire.engine import Trainer
-    from scanfire.engine import trainer as same
-    from scanfire.experiments.config import load_config
-
-    assert same is trainer
-    assert Trainer is trainer.Trainer
-    assert load_config.__module__ == "experiments.config.source"
+    assert import_module("scanfire.engine.trainer") is trainer
+    assert import_module("scanfire.engine").Trainer is trainer.Trainer
+    config = import_module("scanfire.experiments.config")
+    assert config.load_config.__module__ == "experiments.config.source"
     assert trainer.__spec__.name == "engine.trainer"
 
 
 def test_what_is_not_there_is_not_found():
     with pytest.raises(ModuleNotFoundError, match="no_such"):
-        __import__("scanfire.engine.no_such")
+        import_module("scanfire.engine.no_such")
     with pytest.raises(ModuleNotFoundError, match=r"scanfire\.no_such"):
-        __import__("scanfire.no_such")
+        import_module("scanfire.no_such")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -37,7 +38,7 @@ def cohort(tmp_path_factory) -> Path:
     return simulate_cohort(root, 3, n_samples=40, spec_len=64, max_scans=2).root
 
 
-def tiny(cohort: Path, runs_dir: Path, **changes) -> dict:
+def tiny(cohort: Path, runs_dir: Path, **changes: Any) -> dict[str, Any]:
     chosen = {
         "model": {"name": "tabular_only", "params": {}},
         "report.enabled": False,
