@@ -10,7 +10,7 @@ spectra nor axis: each of its samples counts as one scan of no points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,30 @@ class Cohort:
             **vars(roles),
             excluded=targets.excluded,
             missing=targets.missing,
+        )
+
+    def __len__(self) -> int:
+        """N, the samples."""
+        return len(self.sample_ids)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,): to scikit-learn, which splits by it, an array of samples."""
+        return (len(self),)
+
+    def __getitem__(self, rows: Any) -> Cohort:
+        """The same of some samples: numbers, a slice, or bool [N]; scikit-learn adds ``...``.
+
+        Classes without a sample stay.
+        """
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        return replace(
+            self,
+            samples=self.samples.iloc[chosen].reset_index(drop=True),
+            scan_rows=[self.scan_rows[row] for row in chosen],
+            targets=self.targets[chosen],
+            groups=self.groups[chosen],
+            sample_ids=[self.sample_ids[row] for row in chosen],
         )
 
     @property

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from experiments.builders.budget import about_budget, derive_budget, keep_budget
     from experiments.builders.data import (
         Data,
+        GivenCohort,
         build_data,
+        build_loaders,
         configured_transforms,
         digest_memory,
         draw_groups,

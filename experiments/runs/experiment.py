@@ -98,7 +98,7 @@ from models import Weighted
 if TYPE_CHECKING:
     from datasets.audit import Finding
     from engine.evaluator import Evaluator
-    from experiments.builders import Data, RunHandlers
+    from experiments.builders import Data, GivenCohort, RunHandlers
     from experiments.config import Config
     from models.classical import ClassicalModel
 
@@ -129,9 +129,12 @@ class Experiment:
     (``val`` and ``test`` -> metrics), ``intervals`` of 95%, ``findings`` and, if enabled, the
     baselines with their ``leaderboard``. ``selected`` are the selected weights after a
     :meth:`refit`, whose model is tested instead. ``note`` is on what :meth:`export` left out,
-    ``changed`` on a cohort that differs from that of the last run of this name.
+    ``changed`` on a cohort that differs from that of the last run of this name. A ``given`` cohort
+    replaces the configured one and its split.
     """
 
+    # Whether epochs are printed and written for TensorBoard.
+    watched = True
     trainer: Trainer
     evaluator: Evaluator
     tester: Evaluator
@@ -141,9 +144,12 @@ class Experiment:
     handlers: RunHandlers
     run_dir: Path
 
-    def __init__(self, config: Config, run_dir: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path | None = None, given: GivenCohort | None = None
+    ) -> None:
         self.config = config
         self.resumed_from = run_dir
+        self.given = given
         self.results: dict[str, dict[str, float]] = {}
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
@@ -223,7 +229,8 @@ class Experiment:
             broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
         manual_seed(config.seed)
-        self.data = build_data(config, resumed / RunFile.SPLITS if resumed else None)
+        splits = resumed / RunFile.SPLITS if resumed else None
+        self.data = build_data(config, splits, given=self.given)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
         derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
@@ -321,6 +328,7 @@ class Experiment:
             None if refit else self.data.loaders["val"],
             loss_terms,
             None if refit else self._page_so_far,
+            self.watched,
         )
         self.tester.precision = self.evaluator.precision
         self.examination = TestSetAnalysis(self.tester, self.config.report, self.run_dir, names)
@@ -440,13 +448,16 @@ class Experiment:
         self._validate_selected()
         epochs = selected_epoch(self.run_dir, self.trainer)
         weights = self.handlers.averaged_weights
-        test = self.evaluator.evaluate(self.data.loaders["test"], weights)
+        test = {}
+        if "test" in self.data.loaders:
+            test = self.evaluator.evaluate(self.data.loaders["test"], weights)
         self.selected = Selected(epochs, self.data, test)
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
         manual_seed(self.config.seed)
         chosen = self.data.chosen
-        self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
+        splits = self.run_dir / RunFile.SPLITS
+        self.data = build_data(self.config, splits, FITTED_ON, self.given)
         self.data = replace(self.data, chosen=chosen)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint
