@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 Own = TypeVar("Own", bound="ScanfireEstimator")
 # Learned of a matrix alone, and all that a saved estimator keeps.
 OF_MATRICES = ("n_features_in_", "feature_names_in_")
-KEPT = ("classes_", "class_names_", "target_names_", "single_", *OF_MATRICES)
+ARRAYS = ("classes_", "feature_names_in_")
+PLAIN = ("class_names_", "target_names_", "single_", "n_features_in_")
 
 
 class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
@@ -93,7 +94,9 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
             cohort = X if isinstance(X, Cohort) else X.cohort()
         else:
             columns = getattr(X, "columns", None)
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+            fewest = 2 if reset else 1
+            kinds = [np.float64, np.float32]
+            X = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=fewest)
             cohort = mean_spectra(X, columns).cohort()
         if groups is not None:
             named = column_or_1d(np.asarray(groups))
@@ -113,16 +116,18 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to one file: safetensors with JSON, no pickle."""
         check_is_fitted(self)
-        kept = {name: np.asarray(getattr(self, name)) for name in KEPT if hasattr(self, name)}
+        kept = vars(self)
         arrays = {
-            name: {"dtype": array.dtype.str, "values": array.tolist()}
-            for name, array in kept.items()
+            name: {"dtype": kept[name].dtype.str, "values": kept[name].tolist()}
+            for name in ARRAYS
+            if name in kept
         }
         described = {
             "estimator": type(self).__name__,
             "params": self.get_params(),
             "validation": self.validation_,
             "arrays": arrays,
+            "plain": {name: kept[name] for name in PLAIN if name in kept},
         }
         self.fitted_.save(as_path(path), json.loads(as_text(described)))
 
@@ -139,8 +144,8 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
         estimator = cls(**described["params"])
         estimator.fitted_, estimator.validation_ = fitted, described["validation"]
         for name, array in described["arrays"].items():
-            value = np.array(array["values"], dtype=array["dtype"])
-            setattr(estimator, name, value if value.ndim else value.item())
+            setattr(estimator, name, np.array(array["values"], dtype=array["dtype"]))
+        vars(estimator).update(described["plain"])
         return estimator
 
 
@@ -246,14 +251,12 @@ class ScanfireRegressor(RegressorMixin, ScanfireEstimator):  # type: ignore[misc
         values = y if y is not None else _own_targets(X, cohort, ("regression",))
         values = check_array(values, ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(cohort, values)
-        self.single_ = values.ndim == 1 or y is None and values.shape[1] == 1
+        self.single_ = values.ndim == 1 or (y is None and values.shape[1] == 1)
         values = values.reshape(len(values), -1)
         names = ["y"] if values.shape[1] == 1 else [f"y{n}" for n in range(values.shape[1])]
         has_names = cohort.task == "regression" and len(cohort.class_names) == len(names)
         self.target_names_ = list(cohort.class_names) if has_names else names
-        known = replace(
-            cohort, task="regression", class_names=self.target_names_, targets=values
-        )
+        known = replace(cohort, task="regression", class_names=self.target_names_, targets=values)
         return self._fit(known, {"data.task": "regression", "data.label": self.target_names_})
 
     def predict(self, X: Any) -> np.ndarray:

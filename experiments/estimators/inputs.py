@@ -45,8 +45,7 @@ class CohortArrays:
             mask = np.asarray(self.mask)
         if mask.shape != (samples, scans) or mask.dtype != bool:
             raise UsageError(
-                f"mask: bool [{samples}, {scans}] was expected, not {mask.dtype} "
-                f"{list(mask.shape)}"
+                f"mask: bool [{samples}, {scans}] was expected, not {mask.dtype} {list(mask.shape)}"
             )
         if not mask.any(axis=1).all():
             row = int(np.argmin(mask.any(axis=1)))

@@ -63,9 +63,9 @@ def build_config(
     """
     chosen = dict(settings or {})
     for key in chosen:
-        taken = next((own for own in DECIDED if f"{key}.".startswith(f"{own}.")), None)
-        if taken is not None:
-            raise UsageError(f"settings: {key} cannot be set, the estimator decides {taken}")
+        for own in DECIDED:
+            if f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}."):
+                raise UsageError(f"settings: {key} cannot be set, the estimator decides {own}")
     if chosen.get("data.cache") == "disk":
         raise UsageError("settings: an estimator keeps no scans on disk; set memory or none")
     lines = [(key, as_text(value)) for key, value in (LEAN | dict(decided)).items()]

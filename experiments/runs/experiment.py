@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
+from datasets.summaries import WithSummary
 from engine.checkpointing import deterministic_algorithms
 from engine.distributed import (
     broadcast_from_main,
@@ -30,6 +31,7 @@ from engine.events import Phase, in_phase
 from engine.explain import MemberLogits
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
+from engine.reporting import Results, with_bounds
 from engine.statistics import Interval, bootstrap_intervals
 from engine.trainer import Trainer
 from experiments.analysis import (
@@ -121,7 +123,7 @@ def stage(method: Stage) -> Stage:
     return run  # type: ignore[return-value]
 
 
-class Experiment:
+class Experiment(WithSummary):
     """One run of a configuration; each stage can be called from Python.
 
     ``run_dir`` is that of a cut run to continue; None starts a new run. :meth:`setup` makes the
@@ -150,7 +152,7 @@ class Experiment:
         self.config = config
         self.resumed_from = run_dir
         self.given = given
-        self.results: dict[str, dict[str, float]] = {}
+        self.results: dict[str, dict[str, float]] = Results()
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
@@ -167,6 +169,23 @@ class Experiment:
         self._continuation: Continuation | None = None
         self._settings_used = run_dir is None  # and so written
         self._lock: RunLock | None = None
+
+    def summary(self) -> dict[str, object]:
+        """Name, model, and how far it has come."""
+        found: dict[str, object] = {"name": self.config.exp_name, "model": self.config.model.title}
+        if not hasattr(self, "handlers"):
+            return {**found, "epoch": "not set up"}
+        epochs = f"{self.trainer.state.epoch}/{self.config.trainer.max_epochs}"
+        return {**found, "cohort": self.data.cohort.root.name, "epoch": epochs}
+
+    def details(self) -> dict[str, object]:
+        """The folder, and the metrics of the validation and test sets."""
+        found: dict[str, object] = {"folder": self.run_dir} if hasattr(self, "run_dir") else {}
+        for subset, metrics in self.results.items():
+            known = self.intervals if subset == "test" else {}
+            for name, value in metrics.items():
+                found[f"{subset}/{name}"] = with_bounds(known.get(name, Interval(value)))
+        return found
 
     def run(self) -> dict[str, dict[str, float]]:
         """All stages in order, unless a signal stops the training; returns the results."""
