@@ -65,8 +65,9 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
         if len(set(cohort.sample_ids)) < len(cohort):  # drawn with replacement
             cohort = replace(cohort, sample_ids=[str(number) for number in range(len(cohort))])
         size = sum(map(len, cohort.scan_rows)) * cohort.spec_len * cohort.spectra.itemsize
+        self.__dict__.pop("fitted_", None)  # a fit that fails leaves no model of other classes
         own = {"trainer.max_epochs": self.max_epochs, "seed": self.seed}
-        chosen = {key: value for key, value in own.items() if value is not None}
+        chosen: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
         chosen |= {
             **decided,
             "data.cache": "memory" if size <= CACHE_LIMIT_BYTES else "none",
@@ -113,6 +114,10 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._read(X)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a model."""
+        return hasattr(self, "fitted_")
+
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to one file: safetensors with JSON, no pickle."""
         check_is_fitted(self)
@@ -145,7 +150,8 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
         estimator.fitted_, estimator.validation_ = fitted, described["validation"]
         for name, array in described["arrays"].items():
             setattr(estimator, name, np.array(array["values"], dtype=array["dtype"]))
-        vars(estimator).update(described["plain"])
+        for name, value in described["plain"].items():
+            setattr(estimator, name, value)
         return estimator
 
 

@@ -156,8 +156,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UsageError(f"{path}: not a file that an estimator's save has written") from error
-    if described.get("format") != FORMAT:
-        found = described.get("format")
+    found = described.get("format") if isinstance(described, dict) else None
+    if found != FORMAT:
         raise UsageError(f"{path} has format {found}; this version reads {FORMAT}")
     return described, tensors
 

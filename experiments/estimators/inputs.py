@@ -13,8 +13,8 @@ import pandas as pd
 from datasets.cohort import SAMPLE_ID, Cohort
 from datasets.errors import UsageError
 
-# The name of a cohort in memory.
-ARRAYS = "arrays"
+# In place of the folder of a cohort in memory.
+IN_MEMORY = Path("arrays")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class CohortArrays:
     def __getitem__(self, rows: Any) -> CohortArrays:
         """The same of some samples: numbers, a slice, or bool [N]; scikit-learn adds ``...``."""
         chosen = np.atleast_1d(np.arange(len(self))[rows])
-        of_samples = {}
+        of_samples: dict[str, Any] = {}
         for each in fields(self):
             given = getattr(self, each.name)
             if given is not None and each.name != "axis":
@@ -96,7 +96,7 @@ class CohortArrays:
         table.insert(0, SAMPLE_ID, names)
         groups = names if self.groups is None else self.groups
         return Cohort(
-            root=Path(ARRAYS),
+            root=IN_MEMORY,
             samples=table,
             axis=np.asarray(self.axis),
             spectra=flat,
@@ -152,7 +152,7 @@ def _covariates(given: Any, samples: int) -> tuple[pd.DataFrame, list[str], list
     if SAMPLE_ID in table.columns or not table.columns.is_unique:
         raise UsageError(f"covariates: names that differ, none of them {SAMPLE_ID}, were expected")
     numbers = [
-        name
+        str(name)
         for name, kind in table.dtypes.items()
         if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
     ]

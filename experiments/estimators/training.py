@@ -10,8 +10,9 @@ import numpy as np
 
 from datasets.splits import stratified_group_split
 from engine.checkpointing import preserve_rng_state
-from experiments.builders import GivenCohort
+from experiments.builders import GivenCohort, digest_memory
 from experiments.estimators.fitted import FittedModel
+from experiments.estimators.inputs import IN_MEMORY
 from experiments.runs import Experiment
 from handlers.graceful_shutdown import EXIT_BASE
 
@@ -39,7 +40,10 @@ def train_model(config: Config, cohort: Cohort) -> tuple[FittedModel, dict[str, 
     """
     split = split_validation(config, cohort)
     with preserve_rng_state():
-        training = QuietTraining(config, given=GivenCohort(cohort, split, {}))
+        # Checksums also check that large spectra are finite; those in memory were checked.
+        in_memory = cohort.root == IN_MEMORY
+        files = {} if in_memory else cohort.fingerprint(digest_memory(config.data))
+        training = QuietTraining(config, given=GivenCohort(cohort, split, files))
         try:
             training.setup()
             for found in training.data.out_of_domain:

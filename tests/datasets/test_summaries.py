@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 
 from datasets.cohort import Cohort
@@ -63,4 +66,9 @@ def test_samples_of_a_cohort_are_a_cohort(cohort):
     assert some.class_names == cohort.class_names
     assert cohort[cohort.targets == 1].targets.all()
     assert len(cohort[:5]) == 5
+    again = pickle.loads(pickle.dumps(some))
+    assert again.sample_ids == some.sample_ids
+    np.testing.assert_array_equal(
+        again.spectra[again.scan_rows[0]], some.spectra[some.scan_rows[0]]
+    )
     assert cohort[7].sample_ids == [cohort.sample_ids[7]]
