@@ -18,8 +18,8 @@ from datasets.scans import BUFFERS
 class Sample(NamedTuple):
     """One sample: scans, float32 [S, L], at least one; covariates, float32 [D]; and its name.
 
-    ``target`` is a class number, or float [T] for regression and for several labels; ``offset``,
-    float32 [C], are logits that a model may add to its own.
+    ``target`` is a class number, or float [T] for regression and for several labels. ``offset`` and
+    ``fold`` are of :class:`Batch`, for one sample.
     """
 
     spectra: np.ndarray
@@ -27,10 +27,14 @@ class Sample(NamedTuple):
     target: int | np.ndarray
     sample_id: str
     offset: np.ndarray | None = None
+    fold: int | None = None
 
 
-def _have_offsets(samples: Sequence[Sample]) -> bool:
-    return bool(samples) and samples[0].offset is not None
+def _column(samples: Sequence[Sample], name: str) -> np.ndarray | None:
+    """A field of each sample, or None where they have none."""
+    if not samples or getattr(samples[0], name) is None:
+        return None
+    return np.array([getattr(sample, name) for sample in samples])
 
 
 class LazyBatch(Sequence[Sample]):
@@ -50,12 +54,14 @@ class LazyBatch(Sequence[Sample]):
         target: np.ndarray,
         sample_id: list[str],
         offset: np.ndarray | None = None,
+        fold: np.ndarray | None = None,
     ) -> None:
         self.counts = counts
         self.tabular = tabular
         self.target = target
         self.sample_id = sample_id
         self.offset = offset
+        self.fold = fold
         self._read = read
         self._scans: np.ndarray | None = None
         self._most: int | None = None  # their layout
@@ -73,7 +79,8 @@ class LazyBatch(Sequence[Sample]):
             np.array([sample.tabular for sample in samples], dtype=np.float32),
             target.astype(np.float32 if target.dtype.kind == "f" else np.int64),
             [sample.sample_id for sample in samples],
-            np.array([each.offset for each in samples]) if _have_offsets(samples) else None,
+            _column(samples, "offset"),
+            _column(samples, "fold"),
         )
 
     def scans(self, most: int | None = None) -> np.ndarray:
@@ -104,9 +111,10 @@ class LazyBatch(Sequence[Sample]):
 
     @cached_property
     def _each(self) -> list[Sample]:
-        offset = repeat(None, len(self)) if self.offset is None else self.offset
-        parts = zip(self._pieces(), self.tabular, self.target, self.sample_id, offset, strict=True)
-        return [Sample(*part) for part in parts]
+        columns = [self._pieces(), self.tabular, self.target, self.sample_id]
+        for optional in (self.offset, self.fold):
+            columns.append(repeat(None, len(self)) if optional is None else optional)
+        return [Sample(*part) for part in zip(*columns, strict=True)]
 
     def _pieces(self) -> list[np.ndarray]:
         scans = self.scans() if self._scans is None else self._scans
@@ -167,7 +175,9 @@ class Batch(_Parts):
     for regression and for several labels. ``scan_rows``, long [N], is the mask as an index into
     ``spectra.flatten(0, 1)``, which needs no synchronisation on a GPU, perhaps filled up with B x
     S; None where unknown. ``aux`` are further targets for the loss by name, each [B] or [B, T].
-    ``offset``, float32 [B, C], are logits that a model may add to its own in training.
+    ``offset``, float32 [B, C] or of several models [B, M, C], are logits of models that were not
+    fitted to the sample; ``fold``, long [B], is the part of the training set that the sample is in,
+    or -1, so that a model of several members may train some without it.
     """
 
     spectra: Tensor
@@ -178,6 +188,7 @@ class Batch(_Parts):
     scan_rows: Tensor | None = None
     aux: Mapping[str, Tensor] | None = None
     offset: Tensor | None = None
+    fold: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on a device; itself if its spectra are there, as its other tensors then are."""
@@ -205,6 +216,7 @@ def pad_collate(
         sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
         offset=_as_tensor(together.offset),
+        fold=_as_tensor(together.fold),
     )
 
 
@@ -246,6 +258,7 @@ class PackedBatch(_Parts):
     sample_id: list[str]
     scan_rows: Tensor
     offset: Tensor | None = None
+    fold: Tensor | None = None
 
     @property
     def spectra(self) -> Tensor:
@@ -269,6 +282,7 @@ class PackedBatch(_Parts):
             there.sample_id,
             there.scan_rows,
             offset=there.offset,
+            fold=there.fold,
         )
 
 
@@ -286,4 +300,5 @@ def packed_collate(
         sample_id=together.sample_id,
         scan_rows=fill_rows(mask, pad_rows_to),
         offset=_as_tensor(together.offset),
+        fold=_as_tensor(together.fold),
     )

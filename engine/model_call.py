@@ -12,7 +12,7 @@ from datasets.errors import UsageError
 from models.combination import PARTS
 
 # What a model may take beside spectra, mask and covariates.
-FURTHER = ("scan_rows", "offset")
+FURTHER = ("scan_rows", "offset", "fold")
 # What torch.compile wraps is a child of this name; to ask for the wrapper's class would import
 # the whole compiler.
 COMPILED = "_orig_mod"
@@ -33,10 +33,10 @@ def unwrap_model(network: nn.Module) -> nn.Module:
 
 
 def call_model(model: nn.Module, batch: Any) -> Any:
-    """The model's outputs for a batch; ``scan_rows`` and ``offset`` are passed if it takes them.
+    """The model's outputs for a batch, whose ``FURTHER`` parts are passed if it takes them.
 
     The rows are those of ``spectra.flatten(0, 1)`` that are real scans, long [N]: on a GPU, finding
-    them from the mask would wait. The offset is of :class:`datasets.batches.Batch`.
+    them from the mask would wait. The others are of :class:`datasets.batches.Batch`.
     """
     taken = _taken(type(unwrap_model(model)).forward)
     further = {name: getattr(batch, name, None) for name in taken}

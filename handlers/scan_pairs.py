@@ -69,8 +69,8 @@ class ScanPairs(SavedAttributes):
         batch = trainer.state.batch
         spectra, mask, tabular = batch.spectra, batch.mask, batch.tabular
         rows = getattr(batch, "scan_rows", None)
-        offset = getattr(batch, "offset", None)
-        self._whole = spectra, mask, tabular, rows, offset
+        further = {name: getattr(batch, name, None) for name in ("offset", "fold")}
+        self._whole = spectra, mask, tabular, rows, further
         first, second = split_scans(mask)
         self._paired = mask.sum(dim=1) > 1
         batch.spectra = torch.cat([spectra] * 3)
@@ -78,19 +78,21 @@ class ScanPairs(SavedAttributes):
         batch.tabular = torch.cat([tabular] * 3)
         if rows is not None:
             batch.scan_rows = _rows_of_views(rows, first, self._paired, mask)
-        if offset is not None:
-            batch.offset = torch.cat([offset] * 3)
+        for name, part in further.items():
+            if part is not None:
+                setattr(batch, name, torch.cat([part] * 3))
 
     @in_phase(Phase.PREPARE)
     def take_views(self, trainer: Trainer) -> None:
         """Remove the views from the batch and from the model's outputs."""
         state = trainer.state
         batch = state.batch
-        batch.spectra, batch.mask, batch.tabular, rows, offset = self._whole
+        batch.spectra, batch.mask, batch.tabular, rows, further = self._whole
         if rows is not None:
             batch.scan_rows = rows
-        if offset is not None:
-            batch.offset = offset
+        for name, part in further.items():
+            if part is not None:
+                setattr(batch, name, part)
         count = len(batch.mask)
         name = self.on or next((n for n in EMBEDDINGS if has_output(state.outputs, n)), None)
         if name is None:

@@ -23,6 +23,8 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
+from models.combination import FOLDS
+
 Split = tuple[np.ndarray, np.ndarray]
 # The name of each sample's group.
 Groups = Sequence[str] | np.ndarray
@@ -32,7 +34,6 @@ Groups = Sequence[str] | np.ndarray
 DEVIATION_FLOOR, CLIP = 0.1, 8.0
 # More components take minutes on large cohorts, and hold noise.
 MOST_COMPONENTS, WHITENED_COMPONENTS = 1000, 40
-INNER_FOLDS = 5
 # Probabilities of 0 and 1 have no logarithm.
 SMALLEST = 1e-12
 # Components of less than this share of the largest variance are rounding errors. Whitened, they
@@ -209,6 +210,38 @@ def base_logits(y: np.ndarray, task: str, num_classes: int = 0) -> np.ndarray:
     return logs - logs.mean()
 
 
+def inner_splits(y: np.ndarray, groups: Groups, task: str, seed: int) -> list[Split]:
+    """Folds of whole groups, without those that train on fewer classes; perhaps none.
+
+    Those of classes [N] are stratified; those of values or of several labels [N, T] are not.
+    """
+    names = np.asarray(groups, dtype=str)
+    folds = min(FOLDS, len(np.unique(names)))
+    stratified = task != "regression" and y.ndim == 1
+    if stratified:
+        folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
+    if folds < 2:
+        return []
+    rows = np.zeros((len(y), 1))
+    if not stratified:
+        return list(GroupKFold(folds, shuffle=True, random_state=seed).split(rows, y, names))
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    classes = len(np.unique(y))
+    return [
+        (train, test)
+        for train, test in cut.split(rows, y, names)
+        if len(np.unique(y[train])) == classes and len(test)
+    ]
+
+
+def inner_fold(y: np.ndarray, groups: Groups, task: str, seed: int) -> np.ndarray:
+    """The inner fold that each sample is left out of, [N]; -1 for none."""
+    found = np.full(len(y), -1)
+    for number, (_, test) in enumerate(inner_splits(y, groups, task, seed)):
+        found[test] = number
+    return found
+
+
 class ClassicalModel:
     """A classical model of one modality, by a key of ``CLASSIFIERS`` or ``REGRESSORS``.
 
@@ -225,11 +258,17 @@ class ClassicalModel:
 
     def fit(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> ClassicalModel:
         """Fit to mean spectra or covariates [N, ...], and classes [N], labels or values [N, T]."""
-        if self.task == "multilabel":
-            self.estimators = [self._fitted(x, label, groups) for label in y.T.astype(int)]
-        else:
-            self.estimators = [self._fitted(x, y, groups)]
+        self.estimators = [self._fitted(x, each, groups) for each in self._columns(y)]
         return self
+
+    def fit_again(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> ClassicalModel:
+        """The same model of other samples, with the parameters that were chosen."""
+        model = ClassicalModel(self.name, self.task, self.seed)
+        model.estimators = [
+            self._fitted(x, each, groups, self._chosen(whole))
+            for each, whole in zip(self._columns(y), self.estimators, strict=True)
+        ]
+        return model
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Probabilities of classes [N, C] or labels [N, T], or values [N, T]."""
@@ -256,11 +295,18 @@ class ClassicalModel:
         (whole,) = self.estimators
         logits = np.tile(base_logits(y, self.task), (len(x), 1))
         names = np.asarray(groups, dtype=str)
-        for train, test in self._inner_splits(x, y, groups):
-            chosen = {key: whole[-1].get_params()[key] for key in self.recipe.grid}
-            part = self._fitted(x[train], y[train], names[train], chosen)
+        for train, test in inner_splits(y, groups, self.task, self.seed):
+            (part,) = self.fit_again(x[train], y[train], names[train]).estimators
             logits[test] = LinearForm.of(part)(x[test])
         return logits, LinearForm.of(whole)
+
+    def _columns(self, y: np.ndarray) -> list[np.ndarray]:
+        return list(y.T.astype(int)) if self.task == "multilabel" else [y]
+
+    def _chosen(self, estimator: Any) -> dict[str, Any]:
+        if isinstance(estimator, float):
+            return {}
+        return {key: estimator[-1].get_params()[key] for key in self.recipe.grid}
 
     def _fitted(
         self,
@@ -278,7 +324,7 @@ class ClassicalModel:
         recipe = self.recipe
         if y.shape[1:] == (1,) and not isinstance(recipe.model, MultiOutputRegressor):
             y = y[:, 0]
-        splits = [] if chosen else self._inner_splits(x, y, groups)
+        splits = [] if chosen else inner_splits(y, groups, self.task, self.seed)
         model = clone(recipe.model).set_params(**(chosen or {}))
         if "random_state" in model.get_params():
             model.set_params(random_state=self.seed)
@@ -314,22 +360,3 @@ class ClassicalModel:
             count = max(1, min(most, len(x) - 2, x.shape[1]))
             steps.append(("pca", PCA(count, whiten=whitened, random_state=self.seed)))
         return steps
-
-    def _inner_splits(self, x: np.ndarray, y: np.ndarray, groups: Groups) -> list[Split]:
-        """Folds of whole groups, without those that train on fewer classes."""
-        names = np.asarray(groups, dtype=str)
-        folds = min(INNER_FOLDS, len(np.unique(names)))
-        if folds < 2:
-            return []
-        if self.task == "regression":
-            return list(GroupKFold(folds, shuffle=True, random_state=self.seed).split(x, y, names))
-        folds = min(folds, int(np.bincount(y)[np.unique(y)].min()))
-        if folds < 2:
-            return []
-        cut = StratifiedGroupKFold(folds, shuffle=True, random_state=self.seed)
-        classes = len(np.unique(y))
-        return [
-            (train, test)
-            for train, test in cut.split(x, y, names)
-            if len(np.unique(y[train])) == classes and len(test)
-        ]

@@ -10,10 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs
-from models.combination import JOINED, PARTS, ClippedScale, Weighted, call_network, taking_rows
+from models.combination import (
+    JOINED,
+    LEFT_OUT,
+    PARTS,
+    ClippedScale,
+    Weighted,
+    call_network,
+    leave_out,
+    taking_rows,
+)
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
+    from models.classical import ClassicalModel
     from models.combination import TrainingSet
 
 # Probabilities of 0 have no logarithm.
@@ -24,8 +34,9 @@ class Ensemble(Weighted):
     """Networks that are trained side by side, each with the loss for itself, and classical models.
 
     At least one network is needed; the classical models are fitted before the training. The logits
-    are the mean of all members', or with ``stacked`` a sum whose weights from 0 a validation set
-    chooses, drawn towards the mean. Of a regression the members' values take the place of logits.
+    are the mean of all members', or with ``stacked`` a sum whose weights from 0 are chosen by
+    samples that the members were not trained on, drawn towards the mean. Of a regression the
+    members' values take the place of logits.
 
     Attributions by gradients are those of the networks and linear models: trees have no gradient.
     """
@@ -46,6 +57,11 @@ class Ensemble(Weighted):
         self.member_names = [*networks, *classical]
         count = len(self.member_names)
         self.register_buffer("member_weights", torch.full((count,), 1 / count))
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether some of the networks are trained without each fold."""
+        return self.stacked and leave_out(self.networks.values())
 
     @property
     def without_gradient(self) -> list[str]:
@@ -70,15 +86,22 @@ class Ensemble(Weighted):
         self.member_weights.copy_(torch.from_numpy(weights) / len(self.member_names))
 
     def forward(
-        self, spectra: Tensor, mask: Tensor, tabular: Tensor, scan_rows: Tensor | None = None
+        self,
+        spectra: Tensor,
+        mask: Tensor,
+        tabular: Tensor,
+        scan_rows: Tensor | None = None,
+        offset: Tensor | None = None,
+        fold: Tensor | None = None,
     ) -> Outputs:
         """The networks' outputs side by side, and ``logits`` [B, C] of all members.
 
         In training these are the mean of the networks', whose outputs are ``parts``; in evaluation
-        ``member_logits`` [B, M, C] are those of each.
+        ``member_logits`` [B, M, C] are those of each. Given ``fold``, they and ``logits`` are of
+        members that left the samples out; those of the classical models are the ``offset``.
         """
         each = [
-            call_network(network, spectra, mask, tabular, scan_rows, takes)
+            call_network(network, spectra, mask, tabular, scan_rows, takes, fold)
             for network, takes in zip(self.networks.values(), self._takes_rows, strict=True)
         ]
         outputs = _side_by_side(each)
@@ -87,7 +110,12 @@ class Ensemble(Weighted):
             outputs["logits"] = torch.stack(logits).mean(dim=0)
             outputs[PARTS] = [part for own in each for part in own.get(PARTS, [own])]
             return outputs
-        logits += [member(spectra, mask, tabular) for member in self.classical.values()]
+        if fold is None:
+            logits += [member(spectra, mask, tabular) for member in self.classical.values()]
+        else:
+            logits = [own.get(LEFT_OUT, own["logits"]) for own in each]
+            if offset is not None:
+                logits += offset.view(len(offset), -1, offset.shape[-1]).unbind(dim=1)
         together = torch.stack(logits, dim=1)
         # Not as a product of matrices, which mixed precision would round.
         outputs["logits"] = (self.member_weights[:, None] * together).sum(dim=1)
@@ -118,19 +146,33 @@ class ClassicalMember(nn.Module):
     def __init__(self, name: str, features: int, num_classes: int, task: str) -> None:
         super().__init__()
         self.name, self.task = name, task
+        self.sizes = features, num_classes
         self.of_spectra = name.startswith("spectra")
         count, width = (num_classes, 2) if task == "multilabel" else (1, num_classes)
         make = Trees if name.endswith("extra_trees") else LinearModel
         self.models = nn.ModuleList(make(features, width) for _ in range(count))
 
-    def fit(self, training: TrainingSet) -> None:
-        """Fit to the training set."""
+    def fit(self, training: TrainingSet) -> np.ndarray | None:
+        """Fit to the training set; given folds, returns each sample's logits without its fold."""
         # Here, since scikit-learn takes a second to import.
-        from models.classical import ClassicalModel
+        from models.classical import ClassicalModel, base_logits
 
-        x = training.spectra if self.of_spectra else training.covariates
+        x, y = training.spectra if self.of_spectra else training.covariates, training.targets
         fitted = ClassicalModel(self.name, training.task, training.seed)
-        fitted.fit(x, training.targets, training.groups.tolist())
+        self._take(fitted.fit(x, y, training.groups))
+        if training.fold is None:
+            return None
+        logits = np.zeros((len(x), self.sizes[1]), dtype=np.float32)
+        if self.task != "multilabel":  # of which each sample is in a fold
+            logits += base_logits(y, self.task, self.sizes[1])
+        without = ClassicalMember(self.name, *self.sizes, self.task)
+        for number in range(training.fold.max() + 1):
+            left = training.fold == number
+            without._take(fitted.fit_again(x[~left], y[~left], training.groups[~left]))
+            logits[left] = without._logits(torch.from_numpy(x[left])).numpy()
+        return logits
+
+    def _take(self, fitted: ClassicalModel) -> None:
         for model, estimator in zip(self.models, fitted.estimators, strict=True):
             assert isinstance(model, LinearModel | Trees)
             model.take(estimator)
@@ -138,8 +180,10 @@ class ClassicalMember(nn.Module):
     def forward(self, spectra: Tensor, mask: Tensor, tabular: Tensor) -> Tensor:
         """Logits or values, [B, C]."""
         with torch.autocast(tabular.device.type, enabled=False):
-            x = mean_scan(spectra.float(), mask) if self.of_spectra else tabular.float()
-            found = [model(x) for model in self.models]
+            return self._logits(mean_scan(spectra.float(), mask) if self.of_spectra else tabular)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        found = [model(x.float()) for model in self.models]
         if self.task == "multilabel":
             found = [logits[:, 1:] - logits[:, :1] for logits in found]
         return torch.cat(found, dim=1)

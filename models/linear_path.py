@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from models.checks import Outputs, check_sizes
-from models.combination import PARTS, ClippedScale, Weighted, call_network, taking_rows
+from models.combination import (
+    LEFT_OUT,
+    PARTS,
+    ClippedScale,
+    Weighted,
+    call_network,
+    leave_out,
+    taking_rows,
+)
 from models.spectra_encoder import mean_scan
 
 if TYPE_CHECKING:
@@ -30,8 +38,8 @@ class LinearPath(Weighted):
     covariates; out-of-fold predictions weigh the two. In training the batch's ``offset`` stands in
     its place: the logits of linear models that were not fitted to the sample, so that the network
     learns what the linear model really misses. The network's last layers start at zero.
-    A validation set may weigh the network from 0 to 1, so that one that has learned nothing does no
-    harm.
+    Samples that it was not trained on may weigh the network from 0 to 1, so that one that has
+    learned nothing does no harm.
 
     ``spec_len`` and ``tab_dim`` are 0 without spectra and without covariates.
     """
@@ -52,6 +60,11 @@ class LinearPath(Weighted):
         self.register_buffer("covariates_weight", torch.zeros(num_classes, tab_dim))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("member_weights", torch.ones(2))
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether some of the networks are trained without each fold."""
+        return leave_out([self.network])
 
     def fit(self, training: TrainingSet) -> np.ndarray:
         """Fit the linear model, of labels one each; returns the offset of each sample, [N, C].
@@ -75,7 +88,7 @@ class LinearPath(Weighted):
         from models.classical import ClassicalModel, base_logits
         from models.stacking import stack_weights
 
-        _, _, targets, groups, task, seed = training
+        _, _, targets, groups, task, seed, _ = training
         single = self.bias[rows].shape[0] == 1 and task != "regression"
 
         def taken(of_classes: np.ndarray) -> np.ndarray:
@@ -148,19 +161,22 @@ class LinearPath(Weighted):
         tabular: Tensor,
         scan_rows: Tensor | None = None,
         offset: Tensor | None = None,
+        fold: Tensor | None = None,
     ) -> Outputs:
         """The network's outputs, with the linear model's logits added to its own.
 
         In training the offset is added, if given. In evaluation ``member_logits`` [B, 2, C] are
-        those of the linear model and the network.
+        those of the linear model and the network; given ``fold``, of models that left the sample
+        out.
         """
-        given = offset if self.training else None
+        given = offset if self.training or fold is not None else None
         added = self.linear(spectra, mask, tabular) if given is None else given
         takes = self._takes_rows
-        outputs = call_network(self.network, spectra, mask, tabular, scan_rows, takes)
+        outputs = call_network(self.network, spectra, mask, tabular, scan_rows, takes, fold)
         found = self._add(outputs, added)
         if not self.training:
-            found["member_logits"] = torch.stack([added, outputs["logits"]], dim=1)
+            logits = outputs.get(LEFT_OUT, outputs["logits"])
+            found["member_logits"] = torch.stack([added, logits], dim=1)
         return found
 
     def _add(self, outputs: Mapping[str, Any], added: Tensor) -> Outputs:

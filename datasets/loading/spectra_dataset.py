@@ -93,7 +93,9 @@ class SpectraDataset(Dataset[Sample]):
         self.transforms = transforms
         self.augmentations = list(augmentations)
         self.seed = seed
-        self.offset: np.ndarray | None = None  # of each sample, float32 [N, C]; see Batch
+        # Of each sample; see Batch.
+        self.offset: np.ndarray | None = None
+        self.fold: np.ndarray | None = None
         self._cached: np.ndarray | None = None
         self._rows = RaggedRows(self.scan_rows)
         used = np.unique(self._rows.flat)
@@ -166,6 +168,7 @@ class SpectraDataset(Dataset[Sample]):
             self.targets[places],
             [self.sample_ids[index] for index in indices],
             None if self.offset is None else self.offset[places],
+            None if self.fold is None else self.fold[places],
         )
 
     def _augment(self, sample: Sample, key: Key) -> Sample:

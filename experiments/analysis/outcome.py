@@ -153,7 +153,7 @@ def about_members(weights: Mapping[str, float]) -> Message:
     if not weights:
         return Message("")
     each = [Message("{} {}", Message(name), figure_text(w)) for name, w in weights.items()]
-    return Message("members, weighed on the validation set: {}", each)
+    return Message("members, weighed by samples that they were not trained on: {}", each)
 
 
 def about_trees(findings: TestAnalysis) -> Message:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         configured_transforms,
         digest_memory,
         draw_groups,
+        evaluation_loader,
         read_cohort,
         with_loaders,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -381,20 +382,34 @@ def build_loaders(
     ``classes`` and ``groups`` are of the training set, [N_train].
     """
     batching = config.data.batching
-    to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
     strata = {"none": None, "class": classes, "group": groups}[batching.balance]
     loaders = {}
     for subset, dataset in datasets.items():
         train = subset == TRAIN
-        loaders[subset] = make_loader(
-            dataset,
-            seed=config.seed,
-            num_workers=config.data.num_workers,
-            pin_memory=to_gpu,
-            sampler=_sampler(config, dataset, train, strata if train else None, rank, world_size),
-            collate=_collate(batching, to_gpu),
-        )
+        sampler = _sampler(config, dataset, train, strata if train else None, rank, world_size)
+        loaders[subset] = _loader(config, dataset, sampler)
     return loaders
+
+
+def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
+    """A loader of a dataset as it is evaluated by one process: in order, without augmentations."""
+    plain = copy.copy(dataset)
+    plain.augmentations = []
+    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1))
+
+
+def _loader(
+    config: Config, dataset: SpectraDataset, sampler: PlannedBatchSampler
+) -> DataLoader[Any]:
+    to_gpu = torch.cuda.is_available() and config.trainer.device != "cpu"
+    return make_loader(
+        dataset,
+        seed=config.seed,
+        num_workers=config.data.num_workers,
+        pin_memory=to_gpu,
+        sampler=sampler,
+        collate=_collate(config.data.batching, to_gpu),
+    )
 
 
 def _sampler(

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from datasets.augmentations import PairAugmentation
 from datasets.cohort import SPECTRA_FILE, TargetScaler
 from datasets.errors import UsageError
 from engine.distributed import broadcast_from_main
@@ -18,6 +19,7 @@ from engine.evaluator import Evaluator
 from engine.losses import FITTING, LOSSES, Term, WeightedLoss, choose_loss, fill_balanced
 from engine.metrics import CLASSES, CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
+from experiments.builders.data import TRAIN
 from experiments.config import (
     OptimizerConfig,
     TermConfig,
@@ -33,6 +35,7 @@ from models import (
     LinearPath,
     Members,
     TrainingSet,
+    Weighted,
     fit_before_training,
     is_fitted_before,
 )
@@ -67,15 +70,16 @@ def build_model_and_loss(config: Config, data: Data, device: torch.device) -> tu
 
 def _fit(model: nn.Module, config: Config, data: Data) -> None:
     """Fit what is fitted before the training, on the main process; sets the samples' offset."""
-    train, groups = data.datasets["train"], data.cohort.groups[data.trained]
+    train, groups = data.datasets[TRAIN], data.cohort.groups[data.trained]
 
-    def fit() -> tuple[np.ndarray | None, dict[str, Tensor]]:
+    def fit() -> tuple[np.ndarray | None, np.ndarray | None, dict[str, Tensor]]:
         rows = data.draw(MOST_FITTED, config.seed)
         of_rows = train.mean_scans(rows), train.tabular[rows], train.targets[rows], groups[rows]
         task, classes = data.cohort.task, len(np.unique(train.targets[rows]))
         if task in CLASSES and classes < data.num_classes:
             raise UsageError(f"model: the {len(rows)} samples drawn to fit it to lack a class")
-        offset = fit_before_training(model, TrainingSet(*of_rows, task, config.seed))
+        fold = _folds(model, data, of_rows[2], of_rows[3], config.seed)
+        offset = fit_before_training(model, TrainingSet(*of_rows, task, config.seed, fold))
         if offset is not None and len(rows) < len(train):
             assert isinstance(model, LinearPath)
             others = np.setdiff1d(np.arange(len(train)), rows)
@@ -83,11 +87,31 @@ def _fit(model: nn.Module, config: Config, data: Data) -> None:
             whole[rows] = offset
             whole[others] = model.predict(train.mean_scans(others), train.tabular[others])
             offset = whole
-        return offset, model.state_dict()
+        return offset, fold, model.state_dict()
 
-    train.offset, fitted = broadcast_from_main(fit)
+    train.offset, train.fold, fitted = broadcast_from_main(fit)
     # Not by copying: trees bring their sizes with them.
     model.load_state_dict(fitted)
+
+
+def _folds(
+    model: nn.Module, data: Data, targets: np.ndarray, groups: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """The fold of each training sample, where members are to be trained without one; else None.
+
+    They choose weights, as the validation set does. A training on all samples has neither: it takes
+    known weights. A mixture of two samples is of two folds.
+    """
+    from models.classical import inner_fold
+
+    train = data.datasets[TRAIN]
+    mixed = any(isinstance(augment, PairAugmentation) for augment in train.augmentations)
+    wanted = isinstance(model, Weighted) and model.leaves_out
+    apart = bool((data.split[~data.trained] == "val").any())
+    if not (wanted and apart) or mixed or len(targets) < len(train):
+        return None
+    fold = inner_fold(targets, groups, data.cohort.task, seed)
+    return fold if fold.max() > 0 else None
 
 
 def build_network(settings: ModelConfig, sizes: Mapping[str, int], task: str) -> nn.Module:

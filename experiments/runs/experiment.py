@@ -28,7 +28,6 @@ from engine.distributed import (
     world_size,
 )
 from engine.events import Phase, in_phase
-from engine.explain import MemberLogits
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
 from engine.reporting import Results, with_bounds
@@ -75,6 +74,7 @@ from experiments.run_files import (
     write_config,
 )
 from experiments.runs.export import export_run
+from experiments.runs.member_weights import choose_weights
 from experiments.runs.refit import (
     FITTED_ON,
     Selected,
@@ -572,20 +572,12 @@ class Experiment(WithSummary):
             self._keep("val", self.evaluator, metrics)
 
     def _weigh_members(self, choose: bool) -> None:
-        """Weigh the members of a model that has some; the validation set chooses the weights."""
-        model, val = self.trainer.model, self.data.datasets["val"]
+        """Weigh the members of a model that has some; the weights are chosen once."""
+        model = self.trainer.model
         if not isinstance(model, Weighted):
             return
         if choose:
-            members = MemberLogits()
-            members.attach(self.evaluator)
-            self.evaluator.evaluate(self.data.loaders["val"], self.handlers.averaged_weights)
-            members.detach(self.evaluator)
-            logits, found = members.logits, self.evaluator.metrics.outputs
-            assert logits is not None
-            assert found is not None
-            rows = rows_in_order(found.sample_id, val.sample_ids)
-            model.choose_weights(logits.numpy()[rows], val.targets, self.data.cohort.task)
+            choose_weights(self.config, self.data, model, self.evaluator, self.handlers)
             self._member_weights = model.member_weights.clone()
         assert self._member_weights is not None
         model.member_weights.copy_(self._member_weights)

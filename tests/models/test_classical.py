@@ -19,6 +19,8 @@ from models.classical import (
     FlooredScaler,
     LinearForm,
     base_logits,
+    inner_fold,
+    inner_splits,
 )
 
 
@@ -80,10 +82,12 @@ def test_equal_seeds_give_equal_predictions(name: str) -> None:
 
 
 def test_inner_folds_never_split_a_group() -> None:
-    x, y, groups = separable()
-    splits = ClassicalModel("spectra_logistic", "binary")._inner_splits(x, y, groups)
+    _, y, groups = separable()
+    splits = inner_splits(y, groups, "binary", seed=0)
     names = np.array(groups)
     assert len(splits) == 5
+    fold = inner_fold(y, groups, "binary", seed=0)
+    assert all((fold[test] == number).all() for number, (_, test) in enumerate(splits))
     for train, test in splits:
         assert not set(names[train]) & set(names[test])
         assert set(y[train]) == {0, 1}

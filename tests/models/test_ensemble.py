@@ -11,8 +11,16 @@ from sklearn.pipeline import Pipeline
 from torch.nn.functional import cross_entropy
 
 from engine.model_call import call_loss
-from models import ClassicalMember, Ensemble, MeanLinear, TrainingSet
-from models.classical import ClassicalModel
+from models import (
+    ClassicalMember,
+    Ensemble,
+    MeanLinear,
+    Members,
+    TrainingSet,
+    fit_before_training,
+)
+from models.classical import ClassicalModel, inner_fold
+from models.combination import LEFT_OUT
 from models.ensemble import Trees
 from tests.models.small_batch import SPEC_LEN, small_model
 
@@ -229,3 +237,52 @@ def test_mixed_precision_does_not_round_the_weighted_sum():
     weighted = (found["member_logits"].float() / 4).sum(dim=1)
     assert found["logits"].dtype == torch.float32
     assert torch.allclose(found["logits"], weighted, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+@pytest.mark.parametrize("kind", ["linear", "extra_trees"])
+def test_given_folds_a_member_predicts_each_sample_without_its_fold(task, kind):
+    training = training_set(task)
+    fold = inner_fold(training.targets, training.groups, task, 0)
+    names = [n for n in names_of(task) if n.endswith("extra_trees") == (kind == "extra_trees")]
+    member = ClassicalMember(names[0], POINTS, CLASSES[task], task)
+    assert member.fit(training) is None
+    offset = member.fit(training._replace(fold=fold))
+    assert offset.shape == (SAMPLES, CLASSES[task])
+    own = predicted(task, member(*inputs_of(training)).numpy())
+    left = fold == 1
+    whole = ClassicalModel(names[0], task, training.seed)
+    whole.fit(training.spectra, training.targets, training.groups)
+    other = whole.fit_again(
+        training.spectra[~left], training.targets[~left], training.groups[~left]
+    )
+    expected = other.predict(training.spectra[left])
+    assert predicted(task, offset[left]) == pytest.approx(expected, abs=2e-5)
+    assert np.abs(predicted(task, offset[left]) - own[left]).max() > 0.01
+
+
+def test_given_folds_logits_are_of_members_that_left_the_sample_out():
+    training = training_set("binary")
+    fold = inner_fold(training.targets, training.groups, "binary", 0)
+    training = training._replace(fold=fold)
+    torch.manual_seed(0)
+    members = Members([MeanLinear(POINTS, num_classes=2) for _ in range(5)])
+    names = ("spectra_logistic", "covariates_extra_trees")
+    classical = {
+        name: ClassicalMember(name, POINTS if "spectra" in name else COVARIATES, 2, "binary")
+        for name in names
+    }
+    ensemble = Ensemble({"net": members}, classical).eval()
+    assert ensemble.leaves_out
+    assert not Ensemble({"net": members}, classical, stacked=False).leaves_out
+    offset = fit_before_training(ensemble, training)
+    assert offset.shape == (SAMPLES, 2, 2)
+    folds = torch.from_numpy(fold)
+    inputs = inputs_of(training)
+    found = ensemble(*inputs, offset=torch.from_numpy(offset), fold=folds)
+    networks = members(*inputs, fold=folds)[LEFT_OUT]
+    expected = torch.stack([networks, *torch.from_numpy(offset).unbind(1)], dim=1)
+    assert torch.equal(found["member_logits"], expected)
+    assert torch.allclose(found["logits"], expected.mean(dim=1))
+    # Samples of no fold, as those of other sets, have the logits of all.
+    assert not torch.equal(found["member_logits"], ensemble(*inputs)["member_logits"])

@@ -187,7 +187,10 @@ def test_an_automatic_run_is_continued_by_the_same_command(root, tmp_path, capsy
     assert "treatment: " in told
     assert "model: an ensemble of pca_mlp, spectra_pca_logistic" in told
     assert main([*own, "--trainer.max_epochs", "1"]) == 0
-    assert "members, weighed on the validation set: pca_mlp" in capsys.readouterr().out
+    assert (
+        "members, weighed by samples that they were not trained on: pca_mlp"
+        in capsys.readouterr().out
+    )
     resume = ["--resume", str(tmp_path / "auto")]
     assert main([*own, "--trainer.max_epochs", "1", *resume]) == 0
     told = capsys.readouterr().out

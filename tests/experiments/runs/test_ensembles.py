@@ -14,9 +14,13 @@ import pytest
 import torch
 from ignite.engine import Events
 
+from datasets.batches import pad_collate
 from datasets.errors import UsageError
+from engine.model_call import call_model
 from experiments.config import check_config, load_config
 from experiments.runs import Experiment
+from models import Ensemble
+from models.stacking import stack_weights
 from tests.experiments.conftest import changed_config, small_settings
 
 pytestmark = pytest.mark.slow
@@ -84,14 +88,16 @@ def test_the_weights_are_not_all_alike_and_validating_again_gives_the_same(finis
 def test_the_weights_are_told_where_results_are_read(finished):
     told = [f"{name} " for name in NAMES]
     for name in ("summary.md", "model_card.md"):
-        (line,) = re.findall(r".*weighed on the validation set.*", text_of(finished, name))
+        (line,) = re.findall(
+            r".*weighed by samples that they were not trained on.*", text_of(finished, name)
+        )
         assert all(each.replace("_", r"\_") in line for each in told)
     assert json.loads(text_of(finished, "metrics.json"))["test"]["member_weights"] == (
         pytest.approx(finished.member_weights)
     )
     page = text_of(finished, "report/index.html")
-    assert "Members, weighed on the validation set: pca_mlp" in page
-    assert "成员及其由验证集确定的权重" in page
+    assert "Members, weighed by samples that they were not trained on: pca_mlp" in page
+    assert "成员及其由未参与训练的样本确定的权重" in page
 
 
 def text_of(experiment, name):
@@ -146,6 +152,51 @@ def test_a_killed_ensemble_ends_as_if_it_had_not_been(cohort_dir, tmp_path):
     assert resumed.member_weights == whole.member_weights
     for subset in ("val", "test"):
         assert torch.equal(resumed.outputs[subset].logits, whole.outputs[subset].logits)
+
+
+FIVE = [{**NETWORK, "members": 5}, *MEMBERS[1:]]
+
+
+def test_members_that_leave_out_folds_are_weighed_by_the_training_set_too(cohort_dir, tmp_path):
+    changes = {"model.members": FIVE, "trainer.refit": True}
+    experiment = Experiment(settings_in(cohort_dir, tmp_path, **changes))
+    experiment.setup()
+    data = experiment.data
+    train, val = data.datasets["train"], data.datasets["val"]
+    assert train.fold is not None
+    assert train.offset is not None
+    groups = data.cohort.groups[data.trained]
+    assert all(len(np.unique(train.fold[groups == name])) == 1 for name in np.unique(groups))
+    experiment.train()
+    experiment.validate()
+    model = experiment.trainer.model.eval()
+    assert isinstance(model, Ensemble)
+    logits = []
+    with torch.no_grad(), experiment.handlers.averaged_weights():
+        for dataset in (val, train):
+            batch = pad_collate([dataset[row] for row in range(len(dataset))])
+            assert (batch.fold is None) == (dataset is val)
+            logits.append(call_model(model, batch)["member_logits"].numpy())
+    # The classical models' are of models without the sample's fold.
+    assert np.allclose(logits[1][:, 1:], train.offset)
+    targets = np.concatenate([val.targets, train.targets])
+    shares = list(np.concatenate(logits).swapaxes(0, 1) / len(NAMES))
+    by_hand, _ = stack_weights(shares, targets, "binary", bias=False)
+    found = list(experiment.member_weights.values())
+    assert found == pytest.approx(by_hand / len(NAMES), abs=1e-3)
+    experiment.refit()
+    # All its members are trained on all samples.
+    assert experiment.data.datasets["train"].fold is None
+    assert list(experiment.member_weights.values()) == found
+    experiment.close()
+
+
+def test_mixed_samples_are_of_no_fold(cohort_dir, tmp_path):
+    changes = {"model.members": FIVE, "data.augmentations": ["mixup"]}
+    experiment = Experiment(settings_in(cohort_dir, tmp_path, **changes))
+    experiment.setup()
+    assert experiment.data.datasets["train"].fold is None
+    experiment.close()
 
 
 def test_a_refit_keeps_the_weights_that_the_validation_set_chose(cohort_dir, tmp_path):
