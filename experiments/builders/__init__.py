@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         Data,
         GivenCohort,
         build_data,
-        build_loaders,
         configured_transforms,
         digest_memory,
         draw_groups,

@@ -27,7 +27,7 @@ from datasets.loading import CACHE_LIMIT_BYTES
 from datasets.paths import as_path
 from engine.metrics import CLASSES, likeliest
 from experiments.estimators.fitted import FittedModel
-from experiments.estimators.inputs import CohortArrays, mean_spectra
+from experiments.estimators.inputs import CohortArrays, group_names, mean_spectra
 from experiments.estimators.settings import as_text, build_config
 from experiments.estimators.training import train_model
 
@@ -100,9 +100,8 @@ class ScanfireEstimator(BaseEstimator):  # type: ignore[misc]
             X = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=fewest)
             cohort = mean_spectra(X, columns).cohort()
         if groups is not None:
-            named = column_or_1d(np.asarray(groups))
-            check_consistent_length(cohort, named)
-            cohort = replace(cohort, groups=named.astype(str))
+            check_consistent_length(cohort, groups)
+            cohort = replace(cohort, groups=group_names(groups))
         if not reset and not np.array_equal(cohort.axis, self.fitted_.axis):
             raise UsageError(
                 f"X: another axis than that of the training, {_ends(cohort.axis)}; "
@@ -205,9 +204,10 @@ class ScanfireClassifier(ClassifierMixin, ScanfireEstimator):  # type: ignore[mi
         count = len(self.classes_)
         if count < 2:
             raise UsageError(f"y has one class, {self.classes_[0]!r}; at least 2 were expected")
-        is_numbered = np.array_equal(self.classes_, np.arange(len(cohort.class_names)))
+        is_whole = np.array_equal(self.classes_, np.arange(len(cohort.class_names)))
+        is_own = is_whole and np.array_equal(classes, cohort.targets)
         names = [str(each) for each in self.classes_.tolist()]
-        self.class_names_ = list(cohort.class_names) if is_numbered else names
+        self.class_names_ = list(cohort.class_names) if is_own else names
         known = replace(
             cohort,
             task="binary" if count == 2 else "multiclass",
@@ -260,8 +260,8 @@ class ScanfireRegressor(RegressorMixin, ScanfireEstimator):  # type: ignore[misc
         self.single_ = values.ndim == 1 or (y is None and values.shape[1] == 1)
         values = values.reshape(len(values), -1)
         names = ["y"] if values.shape[1] == 1 else [f"y{n}" for n in range(values.shape[1])]
-        has_names = cohort.task == "regression" and len(cohort.class_names) == len(names)
-        self.target_names_ = list(cohort.class_names) if has_names else names
+        is_own = cohort.task == "regression" and np.array_equal(values, cohort.targets)
+        self.target_names_ = list(cohort.class_names) if is_own else names
         known = replace(cohort, task="regression", class_names=self.target_names_, targets=values)
         return self._fit(known, {"data.task": "regression", "data.label": self.target_names_})
 

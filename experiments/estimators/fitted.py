@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from datasets.transforms import Compose
 from engine.eval_mode import eval_mode
 from engine.metrics import TASKS, rows_in_order
 from engine.model_call import call_model
-from experiments.builders import build_loaders, build_network, configured_transforms
+from experiments.builders import build_network, configured_transforms, evaluation_loader
 from experiments.config import Config, check_config
 from experiments.launch import own_device
 
@@ -62,17 +63,18 @@ class FittedModel:
     def logits(self, cohort: Cohort) -> Tensor:
         """Of each sample, [N, C], in full precision, in the batches of a run's test set."""
         count, device = len(cohort), own_device(self.config.trainer.device)
+        tabular = self.encoder.transform(cohort.samples)
+        self._warn_of_new_categories(tabular)
         dataset = SpectraDataset(
             cohort.spectra,
             cohort.scan_rows,
-            self.encoder.transform(cohort.samples),
+            tabular,
             np.zeros(count, dtype=np.int64),
             [str(number) for number in range(count)],
             transforms=self.transforms,
             cache=False,
         )
-        nobody = np.zeros(0)
-        loader = build_loaders(self.config, {"test": dataset}, nobody, nobody)["test"]
+        loader = evaluation_loader(self.config, dataset)
         network, found, samples = self.network.to(device), [], []
         try:
             with eval_mode(network), torch.no_grad():
@@ -82,6 +84,18 @@ class FittedModel:
         finally:
             stop_workers(loader)
         return torch.cat(found)[rows_in_order(samples, dataset.sample_ids)]
+
+    def _warn_of_new_categories(self, tabular: np.ndarray) -> None:
+        """Tell of values that are encoded as no category, of covariates [N, D]."""
+        column_of = np.array(self.encoder.feature_columns)
+        for column in self.encoder.categorical:
+            unknown = int((~tabular[:, column_of == column].any(axis=1)).sum())
+            if unknown:
+                warnings.warn(
+                    f"covariate '{column}': {unknown} of {len(tabular)} samples have a value that "
+                    "the training had not; it counts as none of the categories",
+                    stacklevel=5,
+                )
 
     def scores(self, cohort: Cohort) -> np.ndarray:
         """Probabilities of classes [N, C], or values in their units [N, T], float64."""

@@ -106,7 +106,7 @@ class CohortArrays:
             task="",
             class_names=[],
             targets=np.zeros(samples, dtype=np.int64),
-            groups=np.asarray(groups).astype(str),
+            groups=group_names(groups),
             sample_ids=names,
             label=["y"],
             group="groups",
@@ -114,6 +114,17 @@ class CohortArrays:
             categorical=categorical,
             excluded={},
         )
+
+
+def group_names(groups: Any) -> np.ndarray:
+    """The name of each sample's group, [N]; UsageError where one is missing."""
+    given = np.asarray(groups)
+    if given.ndim != 1:
+        raise UsageError(f"groups: [N] was expected, not {list(given.shape)}")
+    missing = np.asarray(pd.isna(given))
+    if missing.any():
+        raise UsageError(f"groups: sample {int(np.argmax(missing))} has none")
+    return given.astype(str)
 
 
 def mean_spectra(matrix: np.ndarray, columns: Any = None) -> CohortArrays:

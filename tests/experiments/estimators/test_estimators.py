@@ -92,6 +92,22 @@ def test_a_tuple_of_arrays_is_taken(cohort):
         quick.predict((*of_three, arrays.groups))
 
 
+def test_classes_have_a_cohorts_names_where_y_are_its_own(cohort):
+    once = {**QUICK, "max_epochs": 1}
+    own = ScanfireClassifier(**once).fit(cohort, cohort.targets.tolist())
+    assert own.class_names_ == ["control", "case"]
+    others = ScanfireClassifier(**once).fit(cohort, 1 - cohort.targets)
+    assert others.class_names_ == ["0", "1"]
+
+
+def test_categories_that_the_training_had_not_are_warned_of(cohort):
+    women = (cohort.samples["sex"] == "F").to_numpy()
+    model = ScanfireClassifier("tabular_only", max_epochs=1).fit(cohort[women])
+    men = int((~women).sum())
+    with pytest.warns(UserWarning, match=f"covariate 'sex': {men} of {len(cohort)} samples"):
+        model.predict(cohort)
+
+
 def test_the_order_and_the_company_of_samples_do_not_matter(cohort):
     model = ScanfireClassifier(**{**QUICK, "max_epochs": 1}).fit(cohort)
     together, rows = model.predict_proba(cohort), np.random.default_rng(0).permutation(len(cohort))

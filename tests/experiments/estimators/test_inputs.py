@@ -63,13 +63,15 @@ HOLE = np.array([[True, True], [False, False], [True, False], [True, True]])
         ({"mask": HOLE}, "sample 1 has no scan"),
         ({"covariates": np.ones((3, 2))}, "covariates: 3 rows for 4 samples"),
         ({"groups": ["a", "b"]}, "groups: 2 rows for 4 samples"),
+        ({"groups": np.ones((4, 2))}, r"groups: \[N\] was expected, not \[4, 2\]"),
+        ({"groups": ["a", "b", None, "c"]}, "groups: sample 2 has none"),
         ({"axis": [1.0, 2.0]}, r"axis: \[3\] was expected, not \[2\]"),
         ({"axis": [3.0, 2.0, 1.0]}, "axis: numbers that rise strictly"),
     ],
 )
 def test_what_does_not_fit_is_refused(given, told):
     with pytest.raises(UsageError, match=told):
-        CohortArrays(**{"spectra": SPECTRA, **given})
+        CohortArrays(**{"spectra": SPECTRA, **given}).cohort()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
