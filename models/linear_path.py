@@ -175,7 +175,7 @@ class LinearPath(Weighted):
         outputs = call_network(self.network, spectra, mask, tabular, scan_rows, takes, fold)
         found = self._add(outputs, added)
         if not self.training:
-            logits = outputs.get(LEFT_OUT, outputs["logits"])
+            logits = outputs[LEFT_OUT if LEFT_OUT in outputs else "logits"]
             found["member_logits"] = torch.stack([added, logits], dim=1)
         return found
 

@@ -152,7 +152,12 @@ def _build_ensemble(
         while name in (*networks, *classical):  # a second one of a name
             name = f"{name}_{number + 1}"
         if member.name not in classical_names(task):
-            networks[name] = _build_members(member, member.members, key, sizes, task)
+            networks[name] = network = _build_members(member, member.members, key, sizes, task)
+            if any(hasattr(part, "compute_loss") for part in (network, *network.children())):
+                raise UsageError(
+                    f"{key}.name: '{member.name}' brings a loss of its own (compute_loss), but all "
+                    "members of an ensemble have the configured loss; train it alone"
+                )
             continue
         if member.params or member.members > 1:
             raise UsageError(f"{key}: '{member.name}' has neither params nor several members")

@@ -87,7 +87,7 @@ def test_a_member_learns_nothing_from_the_fold_that_it_leaves_out(batch: SmallBa
 
 
 def test_left_out_logits_are_of_the_members_that_left_the_sample_out(batch: SmallBatch) -> None:
-    networks = [small_model("pca_mlp", seed=n, dropout=0.0) for n in range(7)]
+    networks: list[Any] = [small_model("pca_mlp", seed=n, dropout=0.0) for n in range(7)]
     for network in networks:
         torch.nn.init.normal_(network.spectra.head[-1].weight)  # which starts at zero
     members = Members(networks).eval()

@@ -19,7 +19,7 @@ from datasets.errors import UsageError
 from engine.model_call import call_model
 from experiments.config import check_config, load_config
 from experiments.runs import Experiment
-from models import Ensemble
+from models import Ensemble, MeanLinear
 from models.stacking import stack_weights
 from tests.experiments.conftest import changed_config, small_settings
 
@@ -33,6 +33,15 @@ MEMBERS = [
     {"name": "covariates_extra_trees"},
 ]
 NAMES = [member["name"] for member in MEMBERS]
+
+
+class OwnLoss(MeanLinear):
+    """A network with a loss of its own."""
+
+    def compute_loss(self, outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
+        return {"total_loss": outputs["logits"].sum()}
+
+
 QUICK = {
     "model": {"name": "ensemble", "members": MEMBERS},
     "report.enabled": False,
@@ -252,6 +261,7 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, told):
             "'spectra_logistic' has neither params nor several members",
         ),
         ([{"name": "spectra_logistic"}], {}, "classical models are not trained"),
+        ([NETWORK, {"name": f"{__name__}.OwnLoss", "members": 2}], {}, "brings a loss of its own"),
         (
             [NETWORK, {"name": "covariates_logistic"}],
             {"data.numeric": [], "data.categorical": [], "data.log": []},
