@@ -36,6 +36,7 @@ from datasets.cohort.targets import (
     AUTO,
     HEADINGS,
     MISSING_LABEL,
+    UNLABELLED,
     about_positive,
     describe_missing,
     read_targets,
@@ -106,12 +107,15 @@ class Cohort(WithSummary):
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
         that are None are those of cohort.yaml: covariates without the columns of `label`; of
-        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
+        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass. Of
+        "unlabelled" no targets are read, and all samples are kept.
         """
         folder = require_folder(root)
         path = folder / SAMPLES_FILE
         table = read_table(path, [SAMPLE_ID])
         roles = Roles.choose(folder, table.columns, label, group, numeric, categorical)
+        if task == UNLABELLED:
+            roles = replace(roles, label=[])
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
         targets = read_targets(table, roles.label, task, labels, str(path))
@@ -238,8 +242,12 @@ class Cohort(WithSummary):
             if (self.root / name).is_file()
         }
 
-    def _hash_spectra(self, path: Path) -> str:
+    def check_finite(self) -> None:
+        """Read all spectra; CohortError where an intensity is NaN or infinite."""
         _check_finite(self.root, self.spectra)
+
+    def _hash_spectra(self, path: Path) -> str:
+        self.check_finite()
         return file_sha256(path)
 
     def __getstate__(self) -> dict[str, Any]:

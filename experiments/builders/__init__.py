@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         build_loss,
         build_model_and_loss,
         build_network,
+        hide_modality,
+        used_modalities,
     )
     from experiments.builders.split import make_folds, split_cohort, split_fold
 else:

@@ -392,10 +392,13 @@ def build_loaders(
 
 
 def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
-    """A loader of a dataset as it is evaluated by one process: in order, without augmentations."""
+    """A loader of a dataset as it is evaluated by one process: in order, without augmentations.
+
+    A sample beyond the token budget is a batch of its own.
+    """
     plain = copy.copy(dataset)
     plain.augmentations = []
-    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1))
+    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1, strict=False))
 
 
 def _loader(
@@ -419,6 +422,7 @@ def _sampler(
     strata: np.ndarray | None,
     rank: int,
     world_size: int,
+    strict: bool = True,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching = config.data.batching
@@ -434,14 +438,15 @@ def _sampler(
     max_scans = None
     if batching.token_budget is not None:
         points = max(1, dataset.spec_len)
-        needed = int(lengths.max(initial=0)) * points
-        if needed > batching.token_budget * factor:
+        most = int(lengths.max(initial=0))
+        max_scans = batching.token_budget * factor // points
+        if most > max_scans and strict:
             has = "has" if multiple == 1 else "is padded to"
             raise UsageError(
-                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
-                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+                f"data.batching.token_budget: a sample {has} {most} scans of {points} points; at "
+                f"least {-(-most * points // factor)} was expected, not {batching.token_budget}"
             )
-        max_scans = batching.token_budget * factor // points
+        max_scans = max(max_scans, most)  # a sample that is larger is a batch of its own
     return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
 
 

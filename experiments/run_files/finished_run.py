@@ -141,16 +141,24 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
     return outputs_table(outputs, cohort.class_names, target)
 
 
-def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
-    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
+def outputs_table(
+    outputs: EpochOutputs, names: Sequence[str], target: np.ndarray | None
+) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T], if any.
+
+    A class of -1 is an empty cell.
+    """
     predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
     if outputs.task in CLASSES:
-        named = np.array(names, dtype=object)
-        table[TARGET], table[PREDICTION] = named[target], named[predicted]
+        named = np.array([*names, None], dtype=object)
+        if target is not None:
+            table[TARGET] = named[target]
+        table[PREDICTION] = named[predicted]
     else:
         for number, name in enumerate(names):
-            table[LABELLED_TARGET + name] = target[:, number]
+            if target is not None:
+                table[LABELLED_TARGET + name] = target[:, number]
             table[LABELLED_PREDICTION + name] = predicted[:, number]
     if outputs.task != "regression":
         probabilities = outputs.probabilities.numpy()
