@@ -23,6 +23,7 @@ HANDLERS = {
     "nan_guard": "handlers.nan_guard.NaNGuard",
     "profiler": "handlers.profiler.Profiler",
     "progress": "handlers.progress.Progress",
+    "pruning": "handlers.pruning.Pruning",
     "report": "handlers.report.Report",
     "run_log": "handlers.run_log.RunLog",
     "scan_pairs": "handlers.scan_pairs.ScanPairs",

@@ -144,7 +144,7 @@ def make_plan(
                 called = [base.exp_name, title]
                 if candidate != base.model.name:
                     called.insert(1, _as_file_name(candidate))
-                chosen = [*own, *_lean(base), *lines]
+                chosen = [*own, *lean_settings(base), *lines]
                 if seed:  # the split stays that of the first seed
                     called.append(f"s{base.seed + seed}")
                     kept = str(first_seed + repeat)
@@ -172,7 +172,7 @@ def _check_split(base: Config, repeats: int) -> None:
         raise UsageError(f"--repeats goes with a kfold: a {split.kind} is the same each time")
 
 
-def _lean(base: Config) -> list[tuple[str, str]]:
+def lean_settings(base: Config) -> list[tuple[str, str]]:
     """What is done once for all runs, and so not in each; pages only if they were asked for."""
     lines = [("baselines.enabled", "false"), ("audit.enabled", "false")]
     if "save_top_k" not in base.checkpoint.model_fields_set:  # nobody reads them, and they are many

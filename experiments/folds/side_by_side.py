@@ -76,15 +76,19 @@ def gpus(device: str) -> list[str]:
 
 def _begin(numbers: Any, threads: int, names: Sequence[str]) -> None:
     """Set up a process, before its first work."""
-    number = numbers.get()
+    set_up_process(numbers.get(), threads, names)
+    # Ctrl-C reaches all: a training ends at its next step, and no more are begun.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lasts)
+
+
+def set_up_process(number: int, threads: int, names: Sequence[str]) -> None:
+    """Give this process its share of the cores and one of the GPUs; it ends with its parent."""
     if names:
         os.environ[VISIBLE] = names[number % len(names)]
     os.environ["LOKY_MAX_CPU_COUNT"] = str(threads)  # what joblib.cpu_count() returns
     torch.set_num_threads(threads)
     threadpool_limits(threads)
-    # Ctrl-C reaches all: a training ends at its next step, and no more are begun.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lasts)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

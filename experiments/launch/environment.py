@@ -45,13 +45,14 @@ def describe_environment(
         "platform": platform.platform(),
         "host": platform.node(),
         "processor": platform.processor() or platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else None,
         "driver": _output(driver) if cuda else None,
         "devices": [torch.cuda.get_device_name(number) for number in range(gpus)],
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": CREDENTIALS.sub("", shlex.join([Path(sys.executable).name, *sys.argv])),
         **({"processes": dict(processes)} if processes else {}),
         **({JOB: os.environ[RUN_ID]} if RUN_ID in os.environ else {}),
         **data,
@@ -77,6 +78,8 @@ def _output(command: list[str]) -> str | None:
     return done.stdout.strip()
 
 
+# A user and a password in an address, which a search's database may have.
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 DIRECT_URL = "direct_url.json"
 FILE_URL = "file"
 # What may stand before the host of an address and is no secret.

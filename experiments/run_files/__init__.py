@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from experiments.run_files.package import (
         read_package,
+        unpack,
         without_places,
         write_package,
     )

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from safetensors import SafetensorError, deserialize
 
-from datasets.errors import UsageError
-from datasets.files import replaced
+from datasets.errors import UsageError, file_errors
+from datasets.files import replaced, write_whole
 from experiments.config import read_yaml, write_yaml
 from experiments.run_files.folder import RunFile
 
@@ -111,6 +111,20 @@ def read_package(path: Path) -> dict[str, PackedFile]:
             f"{path} is no whole package: {' '.join(str(error).split())}; a zip archive that "
             "write_package made was expected"
         ) from error
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Check a package and write its files into a folder, which is then like a run's."""
+    known = (*REQUIRED, *OPTIONAL)
+    files = read_package(path)
+    strange = next((name for name in files if name not in known), None)
+    if strange is not None:
+        raise UsageError(f"{path} holds {strange}, which no run writes")
+    with zipfile.ZipFile(path) as archive, file_errors(f"cannot unpack {path} into {folder}"):
+        for name in files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(archive.read(name), target.parent, target.name, durable=False)
 
 
 def _pack(run_dir: Path, name: str, file: IO[bytes]) -> None:

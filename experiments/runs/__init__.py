@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from experiments.runs.export import SUMMARY, pack_preprocessing
     from experiments.runs.final_training import FinalTraining, train_on_all
     from experiments.runs.refit import REFIT_FOLDER, FinalTask, FinalTrainingError
+    from experiments.runs.run_setup import holds_a_beginning
     from experiments.runs.terminal_run import (
         ABSENT,
         FINISHED,

@@ -100,6 +100,7 @@ from models import Weighted
 if TYPE_CHECKING:
     from datasets.audit import Finding
     from engine.evaluator import Evaluator
+    from engine.protocols import Handler
     from experiments.builders import Data, GivenCohort, RunHandlers
     from experiments.config import Config
     from models.classical import ClassicalModel
@@ -127,7 +128,8 @@ class Experiment(WithSummary):
     """One run of a configuration; each stage can be called from Python.
 
     ``run_dir`` is that of a cut run to continue; None starts a new run. :meth:`setup` makes the
-    trainer, to which own handlers can be attached. After :meth:`test` there are ``results``
+    trainer, to which own handlers can be attached; those given as ``handlers`` are attached before
+    a cut run is restored, and keep their state. After :meth:`test` there are ``results``
     (``val`` and ``test`` -> metrics), ``intervals`` of 95%, ``findings`` and, if enabled, the
     baselines with their ``leaderboard``. ``selected`` are the selected weights after a
     :meth:`refit`, whose model is tested instead. ``note`` is on what :meth:`export` left out,
@@ -147,11 +149,16 @@ class Experiment(WithSummary):
     run_dir: Path
 
     def __init__(
-        self, config: Config, run_dir: Path | None = None, given: GivenCohort | None = None
+        self,
+        config: Config,
+        run_dir: Path | None = None,
+        given: GivenCohort | None = None,
+        handlers: Sequence[Handler] = (),
     ) -> None:
         self.config = config
         self.resumed_from = run_dir
         self.given = given
+        self.own_handlers = tuple(handlers)
         self.results: dict[str, dict[str, float]] = Results()
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
@@ -349,6 +356,8 @@ class Experiment(WithSummary):
             None if refit else self._page_so_far,
             self.watched,
         )
+        if not refit:
+            self.trainer.attach(*self.own_handlers)
         self.tester.precision = self.evaluator.precision
         self.examination = TestSetAnalysis(self.tester, self.config.report, self.run_dir, names)
         self.handlers.checkpoint.meta = run_identity(config, self.data, model)

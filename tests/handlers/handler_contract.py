@@ -31,10 +31,11 @@ PARAMS = {
     "mixed_precision": "{precision: bf16}",
     "mlflow": "{tracking_uri: 'sqlite:///mlflow.db'}",
     "profiler": "{wait: 1, warmup: 1, active: 2}",
+    "pruning": "{storage: 'sqlite:///study.db', monitor: train/auroc, start_epoch: 0}",
     "swa": "{start_epoch: 2}",
     "wandb": "{mode: offline}",
 }
-NEEDS_PACKAGE = {"mlflow": "mlflow", "wandb": "wandb"}
+NEEDS_PACKAGE = {"mlflow": "mlflow", "pruning": "optuna", "wandb": "wandb"}
 
 
 class TwoTerms(nn.Module):

@@ -105,3 +105,12 @@ def test_pip_reads_the_lines_as_it_wrote_them(tmp_path):
         return {line for line in lines if line and not line.startswith(("#", "-e", "scanfire=="))}
 
     assert told(installed_requirements()) == told(frozen.stdout.splitlines())
+
+
+@pytest.mark.parametrize("word", ["--storage=postgresql://me:secret@host/x", "ftp://me:secret@h/"])
+def test_the_command_is_kept_without_passwords(word, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--storage", word, "a@b"])
+    command = describe_environment({})["command"]
+    assert "secret" not in command
+    assert word.replace("me:secret@", "") in command
+    assert command.endswith("a@b")

@@ -249,6 +249,39 @@ def test_own_handlers_attach_in_python(make_config):
     assert all(norm > 0 for norm in norms)
 
 
+class Counter:
+    """A handler of one's own, with a state."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def attach(self, trainer):
+        trainer.register_state("counter", self)
+        trainer.add_event_handler(TrainEvents.OPTIMIZER_STEPPED, self)
+
+    def __call__(self, trainer):
+        self.steps += 1
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict):
+        self.steps = state_dict["steps"]
+
+
+def test_a_continued_run_restores_own_handlers_that_it_was_given(make_config):
+    first, second = Counter(), Counter()
+    cut = Experiment(make_config(**OFF), handlers=[first])
+    cut.setup()
+    cut.train()
+    cut.close()
+    again = Experiment(make_config(**{"trainer.max_epochs": 3}), cut.run_dir, [second])
+    again.setup()
+    assert second.steps == first.steps == 6
+    again.train()
+    assert second.steps == 9
+
+
 def test_own_parts_are_found_by_dotted_path(make_config, tmp_path, monkeypatch):
     (tmp_path / "my_lab.py").write_text(
         """
