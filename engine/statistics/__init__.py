@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         Calibration,
         Reliability,
         calibrate,
+        calibration_in_the_large,
+        calibration_slope,
         reliability,
     )
     from engine.statistics.fold_tests import (

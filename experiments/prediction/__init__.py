@@ -20,6 +20,5 @@ if TYPE_CHECKING:
     from experiments.prediction.prediction_file import predict_file, require_free
     from experiments.prediction.prediction_page import PredictionPage, write_prediction_page
     from experiments.prediction.predictions import Predictions
-    from experiments.prediction.recalibration import calibration_in_the_large, calibration_slope
 else:
     __getattr__ = lazy_exports(__name__, __file__)

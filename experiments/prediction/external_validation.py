@@ -26,11 +26,12 @@ from engine.statistics import (
     TOO_FEW,
     Interval,
     bootstrap_intervals,
+    calibration_in_the_large,
+    calibration_slope,
     groups_of_rarest,
     threshold_table,
 )
 from experiments.analysis import ranked_outputs
-from experiments.prediction.recalibration import calibration_in_the_large, calibration_slope
 from experiments.run_files import SavedOutputs
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from engine.metrics import CLASSES
 from engine.reporting import bounds_text, figure_text, metric_message, share_text, with_bounds
 from engine.statistics import Calibration, Interval, reliability
 from experiments.analysis import DISTANCE, RESIDUAL
+from experiments.prediction.drift import FAR_OUTSIDE
 from experiments.prediction.explain import explained_sections
 from experiments.prediction.external_validation import IN_THE_LARGE, SLOPE, headline
 from experiments.report import Words
@@ -151,8 +152,8 @@ def _drift_sections(page: PredictionPage) -> Iterator[Section]:
     told = [Message("{}.", finding) for finding in findings]
     count = int(page.marked.sum())
     marked = Message(
-        "{} of {} samples are far outside of the training set (column far_outside).",
-        *(count, len(page.marked)),
+        "{} of {} samples are far outside of the training set (column {}).",
+        *(count, len(page.marked), FAR_OUTSIDE),
     )
     table: list[list[str]] = [["finding"]]
     table += [[text] for text in told]

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from experiments.prediction import calibration_in_the_large, calibration_slope
+from engine.statistics import calibration_in_the_large, calibration_slope
 
 
 @pytest.fixture
