@@ -43,14 +43,15 @@ from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
 from datasets.scans import iterate_chunks
+from datasets.summaries import WithSummary
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.
 CHECKED_AT_ONCE_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True, eq=False)
-class Cohort:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort(WithSummary):
     """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
 
     `samples` has one row per kept sample: `sample_id`, label and group as text, numeric covariates
@@ -138,6 +139,30 @@ class Cohort:
             missing=targets.missing,
         )
 
+    def __len__(self) -> int:
+        """N, the samples."""
+        return len(self.sample_ids)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,): to scikit-learn, which splits by it, an array of samples."""
+        return (len(self),)
+
+    def __getitem__(self, rows: Any) -> Cohort:
+        """The same of some samples: numbers, a slice, or bool [N]; scikit-learn adds ``...``.
+
+        Classes without a sample stay.
+        """
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        return replace(
+            self,
+            samples=self.samples.iloc[chosen].reset_index(drop=True),
+            scan_rows=[self.scan_rows[row] for row in chosen],
+            targets=self.targets[chosen],
+            groups=self.groups[chosen],
+            sample_ids=[self.sample_ids[row] for row in chosen],
+        )
+
     @property
     def spec_len(self) -> int:
         """Points of a spectrum, L."""
@@ -147,6 +172,27 @@ class Cohort:
     def has_spectra(self) -> bool:
         """Whether there is more than covariates."""
         return self.spec_len > 0
+
+    def summary(self) -> dict[str, object]:
+        """Name, sizes and task."""
+        return {
+            "name": self.root.name,
+            "samples": len(self),
+            "scans": sum(map(len, self.scan_rows)) if self.has_spectra else 0,
+            "points": self.spec_len,
+            "groups": len(np.unique(self.groups)),
+            "task": self.task,
+        }
+
+    def details(self) -> dict[str, object]:
+        """Axis, targets, covariates and folder."""
+        found: dict[str, object] = {}
+        if self.has_spectra:
+            found["axis"] = f"{self.axis[0]:g} to {self.axis[-1]:g}"
+        if len(self) and self.class_names:
+            found["targets"] = summarise_targets(self.task, self.targets, self.class_names)
+        found["covariates"] = ", ".join([*self.numeric, *self.categorical]) or "none"
+        return found | {"folder": self.root}
 
     def describe(self) -> str:
         """The cohort's content in a few lines."""

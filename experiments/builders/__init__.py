@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from experiments.builders.budget import about_budget, derive_budget, keep_budget
     from experiments.builders.data import (
         Data,
+        GivenCohort,
         build_data,
         configured_transforms,
         digest_memory,

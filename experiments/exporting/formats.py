@@ -97,7 +97,7 @@ def run_torch(path: Path, batches: Sequence[Arrays]) -> list[dict[str, np.ndarra
     """The outputs of each batch, by what the file holds alone."""
     with quiet():
         model = torch.export.load(path).module()
-    return [_numbers(model(**_tensors(batch))) for batch in batches]
+    return [to_arrays(model(**to_tensors(batch))) for batch in batches]
 
 
 def write_weights(model: nn.Module, description: str, path: Path) -> None:
@@ -131,15 +131,17 @@ def run_weights(path: Path, batches: Sequence[Arrays]) -> list[dict[str, np.ndar
     model, _ = load_weights(path)
     order = (SPECTRA, MASK, COVARIATES)
     with torch.no_grad():
-        found = [model(*(_tensors(batch)[name] for name in order))[LOGITS] for batch in batches]
-    return [_numbers({LOGITS: logits}) for logits in found]
+        found = [model(*(to_tensors(batch)[name] for name in order))[LOGITS] for batch in batches]
+    return [to_arrays({LOGITS: logits}) for logits in found]
 
 
-def _tensors(batch: Arrays) -> dict[str, torch.Tensor]:
+def to_tensors(batch: Arrays) -> dict[str, torch.Tensor]:
+    """A batch of arrays as tensors, by name."""
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def _numbers(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+def to_arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Outputs as arrays, by name."""
     return {name: tensor.detach().numpy() for name, tensor in outputs.items()}
 
 

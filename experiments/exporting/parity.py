@@ -10,6 +10,7 @@ import torch
 
 from datasets.errors import UsageError
 from experiments.builders import read_cohort
+from experiments.exporting.formats import to_arrays, to_tensors
 from experiments.exporting.graph import COVARIATES, LOGITS, MASK, SPECTRA, ScoredModel
 
 if TYPE_CHECKING:
@@ -88,11 +89,7 @@ def own_outputs(
     """The model's own scores of each batch."""
     scored = ScoredModel(trained).eval()
     with torch.no_grad():
-        found = [
-            scored(**{name: torch.from_numpy(values) for name, values in batch.items()})
-            for batch in batches
-        ]
-    return [{name: tensor.numpy() for name, tensor in one.items()} for one in found]
+        return [to_arrays(scored(**to_tensors(batch))) for batch in batches]
 
 
 def largest_difference(

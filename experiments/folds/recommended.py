@@ -86,7 +86,7 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     found, plan = board.found, board.found.plan
     _remove_others(folder)
     config = plan.folds[0].config
-    names = members_of(found.best_first[0], found.best_first)
+    names = members_of(found.best_first[0], found.baselines)
     data = build_data(config, fitted_on=SUBSETS)
     singles = [name for name in names if name != LATE_FUSION]
     settings_of = config.baselines.model_copy(update={"models": singles})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from engine.statistics import calibrate, choose_threshold
 from experiments.baselines import baseline_outputs, load_baselines
 from experiments.builders import build_data
 from experiments.config import load_config
-from experiments.folds import cross_validate
+from experiments.folds import FUSED_BASELINES, cross_validate, fold_runs
 from experiments.folds.recommended import member_weights
 from experiments.prediction import load_model
 from experiments.run_files import read_run
@@ -211,6 +212,20 @@ def test_another_recommendation_replaces_the_model(small, tmp_path, cohort_dir):
     run(small, tmp_path, ("optimizer.lr", "1e-5"))
     assert (folder / WEIGHTS).is_file()
     assert not (folder / "baselines.skops").exists()
+
+
+def test_networks_of_spectra_are_no_members_of_late_fusion(small, tmp_path, monkeypatch):
+    """Their names begin as those of the baselines of spectra do."""
+    baselines = ["covariates_logistic", "spectra_pca_logistic", "late_fusion"]
+    order = [FUSED_BASELINES, "spectra_cnn", *baselines[:2]]
+    gather = fold_runs.gather
+    ordered = lambda *given: replace(gather(*given), best_first=order)  # noqa: E731
+    monkeypatch.setattr(fold_runs, "gather", ordered)
+    model = ("model", "{name: spectra_cnn}")
+    fitted = ("baselines", f"{{enabled: true, models: [{', '.join(baselines)}]}}")
+    place = run(small, tmp_path, model, fitted, ("trainer.max_epochs", "1"))
+    found = load_baselines(place)
+    assert list(found.fused) == ["spectra_pca_logistic", "covariates_logistic"]
 
 
 def test_members_are_weighed_by_the_mean_of_the_folds(small, tmp_path):
