@@ -298,7 +298,7 @@ def test_a_mistake_that_a_worker_meets_is_told_once(tmp_path):
     where = f"sqlite:///{tmp_path}/absent/study.db"
     named = (tmp_path, "tft_baseline-sweep", "val/auroc", "max")
     sweep = Sweep("tft_baseline", [], [], space, 4, 2, where, *named)
-    with pytest.raises(UsageError, match="--storage: .*unable to open database file"):
+    with pytest.raises(UsageError, match=r"--storage: .*unable to open database file"):
         run_workers(sweep)
 
 
