@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets.errors import UsageError, nearest
+from datasets.summaries import WithSummary
 from engine.checkpointing import capture_all, capture_rng, restore_all, restore_rng
 from engine.distributed import is_main_process, world_size
 from engine.events import Phase, ResumableEngine, TrainEvents
@@ -21,7 +22,7 @@ from engine.protocols import Handler, Loss, Stateful
 from engine.steps import train_step
 
 
-class Trainer(ResumableEngine):
+class Trainer(WithSummary, ResumableEngine):
     """Trains a model; everything beyond the loop is a handler of its events.
 
     Args:
@@ -93,6 +94,22 @@ class Trainer(ResumableEngine):
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch, phase=Phase.PREPARE)
         self.add_event_handler(Events.EPOCH_STARTED, self._list_parameters, phase=Phase.REPORT)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._record_epoch, phase=Phase.RECORD)
+
+    def summary(self) -> dict[str, object]:
+        """Model, optimizer and place."""
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        return {
+            "model": type(self.model).__name__,
+            "parameters": f"{trained:,}",
+            "optimizer": type(self.optimizer).__name__,
+            "device": self.device,
+            "epoch": self.state.epoch,
+            "optimizer_step": self.state.optimizer_step,
+        }
+
+    def details(self) -> dict[str, object]:
+        """The last epoch's metrics."""
+        return {name: f"{float(value):.4g}" for name, value in self.state.metrics.items()}
 
     # -- handlers ---------------------------------------------------------------------------
 

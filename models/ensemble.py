@@ -247,6 +247,8 @@ class Trees(nn.Module):
         self.register_buffer("threshold", torch.zeros(1, 1))
         self.register_buffer("value", torch.zeros(1, 1, width))
         self.register_buffer("depth", torch.zeros((), dtype=torch.long))
+        # The same as a plain number: no waiting for a device, and an exported graph can count it.
+        self.steps = 0
         self.register_buffer("logarithm", torch.tensor(True))
 
     def take(self, estimator: Any) -> None:
@@ -278,7 +280,8 @@ class Trees(nn.Module):
         for name, parts in tables.items():
             kind = getattr(self, name).dtype
             setattr(self, name, torch.from_numpy(np.stack(parts)).to(kind))
-        self.depth.fill_(max(tree.max_depth for tree in trees))
+        self.steps = max(tree.max_depth for tree in trees)
+        self.depth.fill_(self.steps)
         self.logarithm.fill_(hasattr(estimator[-1], "classes_"))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -287,13 +290,15 @@ class Trees(nn.Module):
             saved = state.get(prefix + name)
             if saved is not None:
                 setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        if prefix + "depth" in state:
+            self.steps = int(state[prefix + "depth"])
         super()._load_from_state_dict(state, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits or values [B, C] of x [B, F]."""
         trees = torch.arange(len(self.feature), device=x.device)
-        node = torch.zeros(len(x), len(trees), dtype=torch.long, device=x.device)
-        for _ in range(int(self.depth)):
+        node = torch.zeros(x.shape[0], len(trees), dtype=torch.long, device=x.device)
+        for _ in range(self.steps):
             value = x.gather(1, self.feature[trees, node].long())
             goes_left = value <= self.threshold[trees, node]
             node = torch.where(goes_left, self.left[trees, node], self.right[trees, node]).long()

@@ -128,7 +128,7 @@ class LinearPath(Weighted):
         """The linear model's logits [B, C]."""
         # In half precision the sum over thousands of points is too coarse.
         with torch.autocast(spectra.device.type, enabled=False):
-            logits = self.bias.expand(len(tabular), -1)
+            logits = self.bias.expand(tabular.shape[0], -1)
             if len(self.scale.center):
                 points = self.scale(mean_scan(spectra.float(), mask))
                 logits = logits + points @ self.spectra_weight.T

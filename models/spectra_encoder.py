@@ -81,14 +81,15 @@ def encode_real_scans(
     """Encode the real scans: vectors [B, S, E] and weights [B, S, ...], zero where padded.
 
     ``encode`` makes vectors [N, E] and named weights of scans [N, L]. Padded scans may hold
-    anything, NaN too. Without ``packed`` they are encoded as zeros. ``scan_rows`` is the mask as an
-    index, long [N] into the B * S scans: without it a packed batch on a GPU is waited for, since
-    its scans have to be counted. Rows of B * S fill it up to a length that many batches share, so
-    that compiled code is reused; their results are dropped.
+    anything, NaN too. Without ``packed``, and in ``torch.export``, they are encoded as zeros.
+    ``scan_rows`` is the mask as an index, long [N] into the B * S scans: without it a packed batch
+    on a GPU is waited for, since its scans have to be counted. Rows of B * S fill it up to a length
+    that many batches share, so that compiled code is reused; their results are dropped.
     """
     scans, real = spectra.flatten(0, 1), mask.flatten()
     rows = None
-    if packed:
+    # An exported graph has no place for tensors whose size follows from the mask.
+    if packed and not torch.compiler.is_exporting():
         # One index for the gather and for the scatters: finding it is the only synchronisation.
         rows = real.nonzero().squeeze(1) if scan_rows is None else scan_rows
         if len(rows) == len(scans):

@@ -94,7 +94,7 @@ class FTTransformer(nn.Module):
         1, D + 1], where entry 0 is the summary and d + 1 is covariate d.
         """
         covariates = self.covariate_tokens(tabular)
-        summary = self.summary.to(covariates.dtype).expand(len(tabular), 1, -1)
+        summary = self.summary.to(covariates.dtype).expand(tabular.shape[0], 1, -1)
         tokens = torch.cat([summary, covariates], dim=1)
         attention = {}
         for layer, block in enumerate(self.blocks):

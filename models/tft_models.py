@@ -38,7 +38,8 @@ class TFTMultimodal(nn.Module):
 
     ``d_model`` are a token's features, within a scan and between the modalities; in
     ``projection_dim`` ones the modalities are contrasted. The fusion of a share
-    ``modality_dropout`` of the training samples sees one modality only.
+    ``modality_dropout`` of the training samples sees one modality only. ``hidden`` is the modality,
+    ``spectra`` or ``covariates``, that it does not see of any sample from then on, or None.
 
     Example:
         >>> model = TFTMultimodal(tab_dim=3, spec_len=64, patch_size=16, d_model=16)
@@ -46,6 +47,8 @@ class TFTMultimodal(nn.Module):
         >>> model(torch.randn(2, 4, 64), mask, torch.randn(2, 3))["logits"].shape
         torch.Size([2, 2])
     """
+
+    hidden: str | None = None
 
     def __init__(
         self,
@@ -97,6 +100,9 @@ class TFTMultimodal(nn.Module):
 
     def _kept(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Which samples keep their spectra and their covariates: two [B, 1] of 0 and 1."""
+        if self.hidden is not None:
+            kept = like.new_ones(len(like), 1)
+            return kept * (self.hidden != "spectra"), kept * (self.hidden != "covariates")
         draw = torch.rand(len(like), 1, device=like.device)
         half = self.modality_dropout / 2
         return (draw >= half).to(like.dtype), (draw < 1 - half).to(like.dtype)
@@ -122,7 +128,7 @@ class TFTMultimodal(nn.Module):
         scan_tokens = self.scan_tokens(scans)
         covariate_tokens = self.covariate_tokens(tabular)
         seen_spec, seen_tab, sum_spec, sum_tab = spec, tab, aux_logits_spec, aux_logits_tab
-        if self.training and self.modality_dropout > 0:
+        if self.hidden is not None or (self.training and self.modality_dropout > 0):
             keep_spec, keep_tab = self._kept(spec)
             seen_spec, sum_spec = spec * keep_spec, aux_logits_spec * keep_spec
             seen_tab, sum_tab = tab * keep_tab, aux_logits_tab * keep_tab

@@ -7,7 +7,13 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from datasets.cohort.checksums import ChecksumCache, file_sha256
     from datasets.cohort.cohort import Cohort
-    from datasets.cohort.roles import ROLES_FILE, UNNAMED_AXIS, read_cohort_yaml, read_units
+    from datasets.cohort.roles import (
+        ROLES_FILE,
+        UNNAMED_AXIS,
+        Roles,
+        read_cohort_yaml,
+        read_units,
+    )
     from datasets.cohort.table import (
         AXIS_FILE,
         LARGEST_NUMBER,
@@ -36,10 +42,12 @@ if TYPE_CHECKING:
         MISSING_LABEL,
         SEVERAL_COLUMNS,
         TASKS,
+        UNLABELLED,
         TargetScaler,
         about_positive,
         in_order,
         labels_text,
+        match_targets,
         negative_first,
         spread_texts,
         summarise_targets,

@@ -10,7 +10,7 @@ spectra nor axis: each of its samples counts as one scan of no points.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from datasets.cohort.targets import (
     AUTO,
     HEADINGS,
     MISSING_LABEL,
+    UNLABELLED,
     about_positive,
     describe_missing,
     read_targets,
@@ -45,14 +46,15 @@ from datasets.errors import CohortError, UsageError, nearest, refused
 from datasets.messages import Message
 from datasets.paths import as_path
 from datasets.scans import iterate_chunks
+from datasets.summaries import WithSummary
 
 # Up to this size intensities are checked when a cohort is read; larger spectra when they are
 # hashed, which reads them anyway.
 CHECKED_AT_ONCE_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True, eq=False)
-class Cohort:
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort(WithSummary):
     """Samples, their targets and groups, and the memory-mapped spectra; read by `Cohort.read`.
 
     `samples` has one row per kept sample: `sample_id`, label and group as text, numeric covariates
@@ -105,12 +107,15 @@ class Cohort:
         are left out. None makes every label a class, in order; of two the one named by a word such
         as "control" is class 0. Several columns of `label` are several labels or targets. Columns
         that are None are those of cohort.yaml: covariates without the columns of `label`; of
-        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass.
+        `group` else "group", else each sample is a group. `task` "auto" is binary or multiclass. Of
+        "unlabelled" no targets are read, and all samples are kept.
         """
         folder = require_folder(root)
         path = folder / SAMPLES_FILE
         table = read_table(path, [SAMPLE_ID])
         roles = Roles.choose(folder, table.columns, label, group, numeric, categorical)
+        if task == UNLABELLED:
+            roles = replace(roles, label=[])
         roles.check(table, str(path))
         all_ids = _sample_ids(table, str(path))
         targets = read_targets(table, roles.label, task, labels, str(path))
@@ -137,6 +142,30 @@ class Cohort:
             missing=targets.missing,
         )
 
+    def __len__(self) -> int:
+        """N, the samples."""
+        return len(self.sample_ids)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,): to scikit-learn, which splits by it, an array of samples."""
+        return (len(self),)
+
+    def __getitem__(self, rows: Any) -> Cohort:
+        """The same of some samples: numbers, a slice, or bool [N]; scikit-learn adds ``...``.
+
+        Classes without a sample stay.
+        """
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        return replace(
+            self,
+            samples=self.samples.iloc[chosen].reset_index(drop=True),
+            scan_rows=[self.scan_rows[row] for row in chosen],
+            targets=self.targets[chosen],
+            groups=self.groups[chosen],
+            sample_ids=[self.sample_ids[row] for row in chosen],
+        )
+
     @property
     def spec_len(self) -> int:
         """Points of a spectrum, L."""
@@ -146,6 +175,27 @@ class Cohort:
     def has_spectra(self) -> bool:
         """Whether there is more than covariates."""
         return self.spec_len > 0
+
+    def summary(self) -> dict[str, object]:
+        """Name, sizes and task."""
+        return {
+            "name": self.root.name,
+            "samples": len(self),
+            "scans": sum(map(len, self.scan_rows)) if self.has_spectra else 0,
+            "points": self.spec_len,
+            "groups": len(np.unique(self.groups)),
+            "task": self.task,
+        }
+
+    def details(self) -> dict[str, object]:
+        """Axis, targets, covariates and folder."""
+        found: dict[str, object] = {}
+        if self.has_spectra:
+            found["axis"] = f"{self.axis[0]:g} to {self.axis[-1]:g}"
+        if len(self) and self.class_names:
+            found["targets"] = summarise_targets(self.task, self.targets, self.class_names)
+        found["covariates"] = ", ".join([*self.numeric, *self.categorical]) or "none"
+        return found | {"folder": self.root}
 
     def describe(self) -> str:
         """The cohort's content in a few lines."""
@@ -192,8 +242,12 @@ class Cohort:
             if (self.root / name).is_file()
         }
 
-    def _hash_spectra(self, path: Path) -> str:
+    def check_finite(self) -> None:
+        """Read all spectra; CohortError where an intensity is NaN or infinite."""
         _check_finite(self.root, self.spectra)
+
+    def _hash_spectra(self, path: Path) -> str:
+        self.check_finite()
         return file_sha256(path)
 
     def __getstate__(self) -> dict[str, Any]:

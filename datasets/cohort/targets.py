@@ -23,6 +23,8 @@ from datasets.errors import CohortError, nearest
 from datasets.messages import Message
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
+# The task of samples that are read without their targets.
+UNLABELLED = "unlabelled"
 # Significant digits of a spread, and the most that a floating-point number has.
 DIGITS, MOST_DIGITS = 4, 15
 AUTO = "auto"
@@ -76,7 +78,13 @@ def read_targets(
     labels: Mapping[Any, int] | None,
     where: str,
 ) -> Targets:
-    """Read the targets of N samples; :func:`number_classes` tells of ``labels``."""
+    """Read the targets of N samples; :func:`number_classes` tells of ``labels``.
+
+    Of the task "unlabelled" all samples are kept, and their targets are [N, 0].
+    """
+    if task == UNLABELLED:
+        kept = np.ones(len(table), dtype=bool)
+        return Targets(UNLABELLED, [], np.zeros((len(table), 0)), kept, {})
     if task not in (AUTO, *TASKS):
         raise CohortError(f"task {task!r} is unknown{nearest(task, (AUTO, *TASKS))}")
     if task not in SEVERAL_COLUMNS:
@@ -95,6 +103,41 @@ def read_targets(
     excluded = {MISSING_LABEL: int(missing.sum())} if missing.any() else {}
     texts = [str(text) for column, none in absent.items() for text in table[column][none]]
     return Targets(task, list(columns), values, ~missing, excluded, dict(Counter(texts)))
+
+
+def match_targets(
+    table: pd.DataFrame, columns: Sequence[str], task: str, numbers: Mapping[str, int], where: str
+) -> np.ndarray:
+    """The targets of N samples as a trained model has them, -1 or NaN where there is none.
+
+    ``numbers`` are the class numbers of a classification's labels. Class numbers int64 [N], labels
+    int64 [N, T] or values float64 [N, T]. CohortError for a label without a number.
+    """
+    known = list(numbers)
+    missing = np.any([has_no_label(table[c]) & ~table[c].isin(known) for c in columns], axis=0)
+    given = table[~missing]
+    if task not in SEVERAL_COLUMNS:
+        column = given[columns[0]]
+        # True and False are spelled in several ways.
+        alike = {s: numbers[t] for t in known for s in BOOLEANS if BOOLEANS.get(t) == BOOLEANS[s]}
+        number_of = {**alike, **numbers}
+        found = np.array([number_of.get(text, -1) for text in column], dtype=np.int64)
+        if (found < 0).any():
+            unknown = column[found < 0]
+            raise CohortError(
+                f"{where}: label {unknown.iloc[0]!r} of {columns[0]!r} ({len(unknown)} samples) is "
+                f"none of the model's{nearest(unknown.iloc[0], numbers)}"
+            )
+        targets = np.full(len(table), -1, dtype=np.int64)
+    else:
+        read = _read_labels if task == "multilabel" else _read_numbers
+        ids = given[SAMPLE_ID].tolist()
+        empty = -1 if task == "multilabel" else math.nan
+        targets = np.full((len(table), len(columns)), empty)
+        found = np.stack([read(given[column], ids, where) for column in columns], axis=1)
+        targets = targets.astype(found.dtype)
+    targets[~missing] = found
+    return targets
 
 
 def has_no_label(column: pd.Series) -> np.ndarray:
@@ -179,13 +222,18 @@ def _read_values(column: pd.Series, sample_ids: Sequence[str], where: str) -> np
             f"{where}: regression target {name!r} holds True and False; choose task binary, or "
             "multilabel for several such columns"
         )
-    numbers = as_numbers(column, name, sample_ids, "regression target", "choose another task")
+    numbers = _read_numbers(column, sample_ids, where)
     if len(numbers) > 1 and (numbers == numbers[0]).all():
         raise CohortError(
             f"{where}: regression target {name!r} is {numbers[0]:g} in all {len(numbers)} samples; "
             "there is nothing to learn"
         )
     return numbers
+
+
+def _read_numbers(column: pd.Series, sample_ids: Sequence[str], where: str) -> np.ndarray:
+    name = str(column.name)
+    return as_numbers(column, name, sample_ids, "regression target", "choose another task")
 
 
 def in_order(labels: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         hash_split,
         make_split,
         read_splits,
+        stratified_group_split,
         write_splits,
     )
 else:

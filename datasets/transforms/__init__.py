@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from datasets.transforms.axis_changes import Bin, Crop, Resample
+    from datasets.transforms.axis_changes import AxisMap, Bin, Crop, Resample
     from datasets.transforms.baseline import SNIP, AsLS, SavitzkyGolay, TopHat
     from datasets.transforms.compose import (
         TRANSFORMS,

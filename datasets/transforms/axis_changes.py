@@ -114,12 +114,42 @@ class Bin:
         return sums / np.diff(starts, append=points)
 
 
+class AxisMap:
+    """Takes scans from the points of one axis to those of another that lies within it.
+
+    ``old`` and ``new`` are strictly increasing, [L] and [M], float64. Points closer than the old
+    ones are interpolated linearly; of those farther apart each is the mean of the interpolated line
+    over its half-steps: no peak is lost, and areas stay.
+    """
+
+    def __init__(self, old: np.ndarray, new: np.ndarray) -> None:
+        # Of an old point the wider of its two sides, so that the old points stay as they are.
+        spacing = np.max(
+            [
+                np.diff(old)[np.clip(np.searchsorted(old, new, side) - 1, 0, len(old) - 2)]
+                for side in ("left", "right")
+            ],
+            axis=0,
+        )
+        steps = np.minimum(np.diff(new, prepend=-np.inf), np.diff(new, append=np.inf))
+        self._closer = steps <= spacing * (1 + ROUNDING)
+        self._edges = np.concatenate([new[:1], (new[1:] + new[:-1]) / 2, new[-1:]])
+        self._old, self._new = old, new
+
+    def __call__(self, scans: np.ndarray) -> np.ndarray:
+        """Scans [..., L] as [..., M], float32."""
+        from scipy.interpolate import make_interp_spline  # slow to import
+
+        line = make_interp_spline(self._old, scans.astype(np.float64), k=1, axis=-1)
+        areas = np.diff(line.antiderivative()(self._edges), axis=-1)
+        resampled = np.where(self._closer, line(self._new), areas / np.diff(self._edges))
+        return resampled.astype(np.float32)
+
+
 class Resample:
     """Resample scans to evenly spaced points, from the axis's first to its last.
 
-    Either to ``points`` of them, or ``step`` apart, in the axis's unit. Points closer than the old
-    ones are interpolated linearly; of those farther apart each is the mean of the interpolated line
-    over its half-steps: no peak is lost, and areas stay.
+    Either to ``points`` of them, or ``step`` apart, in the axis's unit; :class:`AxisMap` tells how.
     """
 
     def __init__(self, points: int | None = None, step: float | None = None) -> None:
@@ -132,6 +162,7 @@ class Resample:
         else:
             self.step = require_range("resample.step", step, 0.0, math.inf, open_low=True)
         self._axis: np.ndarray | None = None
+        self._map: AxisMap | None = None
 
     def set_axis(self, axis: np.ndarray) -> np.ndarray:
         """Set the axis, [L]; returns the new points, or UsageError for too few or too many."""
@@ -150,21 +181,11 @@ class Resample:
         kept = new.astype(np.result_type(axis, np.float32))
         if not (np.diff(kept) > 0).all():
             raise UsageError(f"resample: steps of {step:g} are too small for {kept.dtype} axes")
-        spacing = np.diff(old)[
-            np.clip(np.searchsorted(old, new, side="right") - 1, 0, len(old) - 2)
-        ]
-        steps = np.minimum(np.diff(new, prepend=-np.inf), np.diff(new, append=np.inf))
-        self._closer = steps <= spacing * (1 + ROUNDING)
-        self._edges = np.concatenate([new[:1], (new[1:] + new[:-1]) / 2, new[-1:]])
-        self._axis, self._old, self._new = axis, old, new
+        self._axis, self._map = axis, AxisMap(old, new)
         return kept
 
     def __call__(self, scans: np.ndarray) -> np.ndarray:
         """Resample scans, [..., L]."""
         require_axis("resample", self._axis, scans)
-        from scipy.interpolate import make_interp_spline  # slow to import
-
-        line = make_interp_spline(self._old, scans.astype(np.float64), k=1, axis=-1)
-        areas = np.diff(line.antiderivative()(self._edges), axis=-1)
-        resampled = np.where(self._closer, line(self._new), areas / np.diff(self._edges))
-        return resampled.astype(np.float32)
+        assert self._map is not None
+        return self._map(scans)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         render,
         render_plots,
     )
+    from engine.reporting.results import Results
     from engine.reporting.terminal import safe_stdout, safe_streams
 else:
     __getattr__ = lazy_exports(__name__, __file__)

@@ -75,11 +75,14 @@ def bounds_text(figure: Interval, sign: str = "") -> str:
     return f"{low} to {high}" if low else ""
 
 
-def with_bounds(figure: Interval, sign: str = "") -> str:
+def with_bounds(figure: Interval, sign: str = "") -> Message:
     """A figure with its interval, if any, in brackets: ``0.7500 (0.500 to 1.000)``."""
-    bounds = bounds_text(figure, sign)
-    value = figure_texts(figure, sign).value
-    return f"{value} ({bounds})" if bounds else value
+    value, low, high = figure_texts(figure, sign)
+    if low:
+        return Message("{} ({} to {})", value, low, high)
+    if figure.too_few and not math.isnan(figure.value):
+        return Message(f"{{}} ({TOO_FEW_TEXT})", value)
+    return Message("{}", value)
 
 
 def share_text(share: float, decimals: int = DIGITS) -> str:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
         fewest_resamples,
         groups_of_rarest,
     )
-    from engine.statistics.calibration import HIGHEST, LOWEST, Calibration, Reliability, calibrate
+    from engine.statistics.calibration import (
+        HIGHEST,
+        LOWEST,
+        Calibration,
+        Reliability,
+        calibrate,
+        calibration_in_the_large,
+        calibration_slope,
+        reliability,
+    )
     from engine.statistics.fold_tests import (
         CORRECTED_T,
         bootstrap_p_values,

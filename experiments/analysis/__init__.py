@@ -30,6 +30,16 @@ if TYPE_CHECKING:
         ranked_scores,
         too_few_of,
     )
+    from experiments.analysis.reference import Difference, Reference, Share
+    from experiments.analysis.spectral_summary import DISTANCE, RESIDUAL, SpectralSummary
     from experiments.analysis.test_set import AnalysisCollector, TestSetAnalysis, decide
+    from experiments.analysis.training_summary import (
+        TrainingSummary,
+        category_values,
+        number_values,
+        predicted_values,
+        summarise,
+        summarise_training,
+    )
 else:
     __getattr__ = lazy_exports(__name__, __file__)

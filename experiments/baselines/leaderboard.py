@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from datasets.summaries import WithSummary, html_table
 from engine.metrics import UNDEFINED, EpochOutputs, better_when, metric_value
+from engine.reporting import figure_text, with_bounds
 from engine.statistics import (
     FEWEST_GROUPS,
     TOO_FEW,
@@ -44,8 +46,8 @@ class Entry:
     metrics: Mapping[str, Mapping[str, float]]
 
 
-@dataclass(frozen=True)
-class Leaderboard:
+@dataclass(frozen=True, repr=False)
+class Leaderboard(WithSummary):
     """The network and the baselines on the same split, from the best on the validation set on.
 
     ``difference`` is of ``metric`` on the test set, the network's minus the best baseline's, with
@@ -61,6 +63,18 @@ class Leaderboard:
     p_value: float = UNDEFINED
     drawn: int | None = None
     refitted: bool = False
+
+    def summary(self) -> dict[str, object]:
+        """The metric, and the network beside the best baseline."""
+        both = {entry.name: figure_text(entry.test.value) for entry in (self.network, self.best)}
+        return {"metric": self.metric, **both, "outcome": self.outcome}
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (entry.name, figure_text(entry.val), with_bounds(entry.test))
+            for entry in (self.network, *self.baselines)
+        ]
+        return html_table(f"Leaderboard, {self.metric}", rows, ("model", "validation", "test"))
 
     @property
     def best(self) -> Entry:

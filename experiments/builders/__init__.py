@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from experiments.builders.budget import about_budget, derive_budget, keep_budget
     from experiments.builders.data import (
         Data,
+        GivenCohort,
         build_data,
         configured_transforms,
         digest_memory,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         build_loss,
         build_model_and_loss,
         build_network,
+        hide_modality,
+        used_modalities,
     )
     from experiments.builders.split import make_folds, split_cohort, split_fold
 else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -202,25 +202,45 @@ def read_cohort(config: DataConfig) -> Cohort:
     )
 
 
+class GivenCohort(NamedTuple):
+    """A cohort with its split, the subset of each sample [N], in place of the configured ones.
+
+    ``files`` are its checksums (:meth:`Cohort.fingerprint`); a cohort in memory has none.
+    """
+
+    cohort: Cohort
+    split: np.ndarray
+    files: Mapping[str, str]
+
+
 def build_data(
-    config: Config, splits_file: Path | None = None, fitted_on: Sequence[str] = (TRAIN,)
+    config: Config,
+    splits_file: Path | None = None,
+    fitted_on: Sequence[str] = (TRAIN,),
+    given: GivenCohort | None = None,
 ) -> Data:
     """Read and split the cohort, fit on the training set, and make the loaders. Collective.
 
     ``splits_file`` is ``splits.csv`` of a continued run, whose cohort must be the same.
     ``fitted_on`` are the subsets that are trained on; with ``val`` its samples are in two datasets.
+    Subsets of a ``given`` split that have no sample have no dataset.
     """
     settings = config.data
     augmentations = make_augmentations(
         _find_each(settings.augmentations, AUGMENTATIONS, "data.augmentations")
     )
     with main_process_first():
-        cohort = read_cohort(settings)
-        files = cohort.fingerprint(digest_memory(settings))
+        cohort = given.cohort if given else read_cohort(settings)
+        files = given.files if given else cohort.fingerprint(digest_memory(settings))
+
+    def find_split() -> np.ndarray:
+        if given:
+            return given.split
+        return split_cohort(cohort, settings, splits_file or settings.split.file)
+
     told: list[str] = []
     if is_automatic(config):
-        split = split_cohort(cohort, settings, splits_file or settings.split.file)
-        train = np.isin(split, fitted_on)
+        train = np.isin(find_split(), fitted_on)
         told = choose_automatically(config, cohort, train)
     transforms = configured_transforms(settings)
     if not cohort.has_spectra:
@@ -229,7 +249,7 @@ def build_data(
     if splits_file is not None:
         check_same_data(splits_file.parent, version)
 
-    split = split_cohort(cohort, settings, splits_file or settings.split.file)
+    split = find_split()
     version = version.with_split(cohort.sample_ids, split)
     train = np.isin(split, fitted_on)
     encoder = CovariateEncoder(
@@ -256,7 +276,7 @@ def build_data(
     if splits_file is None or config.trainer.batch_size is None:
         derive_batch_size(config, int(train.sum()), world_size())
     datasets = {}
-    for subset in SUBSETS:
+    for subset in (name for name in SUBSETS if name in split):
         chosen = np.flatnonzero(train if subset == TRAIN else split == subset)
         datasets[subset] = SpectraDataset(
             spectra,
@@ -269,7 +289,8 @@ def build_data(
             cache_limit=sys.maxsize,
             **options,
         )
-    fitted, tested = (encoder, transforms, scaler), tested_fold(cohort, settings, split)
+    fitted = (encoder, transforms, scaler)
+    tested = "" if given else tested_fold(cohort, settings, split)
     data = Data(
         cohort, split, *fitted, datasets, {}, version, fitted_on, tested, out_of_domain, told
     )
@@ -371,10 +392,13 @@ def build_loaders(
 
 
 def evaluation_loader(config: Config, dataset: SpectraDataset) -> DataLoader[Any]:
-    """A loader of a dataset as it is evaluated by one process: in order, without augmentations."""
+    """A loader of a dataset as it is evaluated by one process: in order, without augmentations.
+
+    A sample beyond the token budget is a batch of its own.
+    """
     plain = copy.copy(dataset)
     plain.augmentations = []
-    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1))
+    return _loader(config, plain, _sampler(config, plain, False, None, 0, 1, strict=False))
 
 
 def _loader(
@@ -398,6 +422,7 @@ def _sampler(
     strata: np.ndarray | None,
     rank: int,
     world_size: int,
+    strict: bool = True,
 ) -> PlannedBatchSampler:
     factor = 1 if train else EVALUATION_BATCH_FACTOR
     batching = config.data.batching
@@ -413,14 +438,15 @@ def _sampler(
     max_scans = None
     if batching.token_budget is not None:
         points = max(1, dataset.spec_len)
-        needed = int(lengths.max(initial=0)) * points
-        if needed > batching.token_budget * factor:
+        most = int(lengths.max(initial=0))
+        max_scans = batching.token_budget * factor // points
+        if most > max_scans and strict:
             has = "has" if multiple == 1 else "is padded to"
             raise UsageError(
-                f"data.batching.token_budget: a sample {has} {lengths.max()} scans of {points} "
-                f"points; at least {-(-needed // factor)} was expected, not {batching.token_budget}"
+                f"data.batching.token_budget: a sample {has} {most} scans of {points} points; at "
+                f"least {-(-most * points // factor)} was expected, not {batching.token_budget}"
             )
-        max_scans = batching.token_budget * factor // points
+        max_scans = max(max_scans, most)  # a sample that is larger is a batch of its own
     return BucketBatchSampler(lengths, batch_size, train, config.seed, max_scans, **shared)
 
 

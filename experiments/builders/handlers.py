@@ -74,8 +74,12 @@ def build_handlers(
     val_loader: Any,
     loss_terms: list[str],
     page: Page | None = None,
+    watched: bool = True,
 ) -> RunHandlers:
-    """Attach the configured handlers; none writes before training, ``page`` during it."""
+    """Attach the configured handlers; none writes before training, ``page`` during it.
+
+    What is not ``watched`` prints no epochs and writes none for TensorBoard.
+    """
     settings = config.trainer
     attached: list[Handler] = []
 
@@ -103,8 +107,9 @@ def build_handlers(
     attach(StepLog, "log", every=config.log.every_steps)
     graceful_shutdown = attach(GracefulShutdown, "graceful_shutdown")
     graceful_shutdown.watch(evaluator)
-    attach(Progress, "progress")
-    attach(TensorBoard, "tensorboard")
+    if watched:
+        attach(Progress, "progress")
+        attach(TensorBoard, "tensorboard")
     precision = attach(MixedPrecision, "trainer.precision", precision=settings.precision)
     precision.attach(evaluator)
     if settings.processes.strategy == "dp":

@@ -256,6 +256,39 @@ def check_modalities(name: str, key: str, data: Data) -> None:
         )
 
 
+MODALITIES = {"spectra": SPECTRA, "covariates": COVARIATES}
+
+
+def used_modalities(settings: ModelConfig, task: str) -> set[str]:
+    """What a configured model reads of a sample: ``spectra``, ``covariates`` or both.
+
+    A class of the user's own is taken to read both.
+    """
+    members = settings.members
+    used: set[str] = set()
+    for each in members if isinstance(members, list) else [settings]:
+        known: Mapping[str, Any] = dict.fromkeys(MODALITIES.values())
+        if each.name in MODELS:
+            known = inspect.signature(_find_model(each.name, "model.name", task)).parameters
+        elif each.name in classical_names(task):
+            known = {MODALITIES[each.name.partition("_")[0]]: None}
+        used |= {modality for modality, size in MODALITIES.items() if size in known}
+    return used
+
+
+def hide_modality(model: nn.Module, modality: str | None) -> bool:
+    """Let a model do without a modality of all samples, as it was trained to; None ends that.
+
+    Returns whether it was trained to: by ``modality_dropout``, in each of its members.
+    """
+    networks = model.networks if isinstance(model, Members) else [model]
+    if not all(getattr(network, "modality_dropout", 0) > 0 for network in networks):
+        return False
+    for network in networks:
+        network.hidden = modality  # type: ignore[assignment]
+    return True
+
+
 def _needs(name: str, key: str, modality: str, task: str) -> bool:
     """Whether a model needs a modality; one whose size is 0 by default can do without."""
     if name in classical_names(task):

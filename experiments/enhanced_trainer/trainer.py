@@ -16,12 +16,14 @@ from datasets.cohort import UNNAMED_AXIS, TargetScaler
 from datasets.errors import UsageError
 from datasets.paths import as_path
 from datasets.specs import require_whole
+from datasets.summaries import WithSummary
 from engine.checkpointing import broken_weight
 from engine.evaluator import Evaluator
 from engine.events import TrainEvents
 from engine.explain import Explained
 from engine.metrics import EpochOutputs
 from engine.protocols import Handler
+from engine.reporting import Results
 from engine.trainer import Trainer
 from experiments.analysis import AnalysisCollector
 from experiments.builders import build_evaluator
@@ -60,7 +62,7 @@ SCALER = "targets"
 FIRST = (PREDICTIONS, "evaluation_plots.html", "feature_importance.html")
 
 
-class EnhancedTrainer:
+class EnhancedTrainer(WithSummary):
     """Trains a model with sound defaults and leaves pages that show what came of it.
 
     A facade of the engine, the handlers and the builders of :mod:`experiments.builders`. The
@@ -126,6 +128,22 @@ class EnhancedTrainer:
         self._steps_on = False  # the training is one of successive epochs, one per call
         self._log: RunLog | None = None
         self._said_why_no_images = False
+
+    def summary(self) -> dict[str, object]:
+        """Model, device, and how long it was trained."""
+        parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        return {
+            "name": self.model_name,
+            "model": type(self.model).__name__,
+            "parameters": f"{parameters:,}",
+            "device": self.device,
+            "epochs": len(self.history.get("epoch", ())),
+        }
+
+    def details(self) -> dict[str, object]:
+        """The folder, and the last epoch's metrics."""
+        last = {name: f"{column[-1]:.4g}" for name, column in self.history.items() if column}
+        return {"folder": self.run_dir, **last}
 
     def train(
         self,
@@ -286,7 +304,7 @@ class EnhancedTrainer:
             if explain:
                 self._generate_interpretability_analysis(pages, shap)
             self._say_why_no_images(write_images_of(pages.written))
-        results = {**metrics, "predictions": outputs.predictions.tolist()}
+        results = Results({**metrics, "predictions": outputs.predictions.tolist()})
         if outputs.task != "regression":
             results["classification_report"] = class_report(outputs, names)
         return results

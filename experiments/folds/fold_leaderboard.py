@@ -13,7 +13,7 @@ import pandas as pd
 
 from datasets.messages import Message
 from engine.metrics import METRICS, EpochOutputs, metric_value
-from engine.reporting import TOO_FEW_TEXT, figure_texts, metric_message
+from engine.reporting import metric_message, with_bounds
 from engine.statistics import (
     Interval,
     bootstrap_differences,
@@ -93,7 +93,7 @@ class FoldLeaderboard:
             "recommended: {}; {} {}, {}, if chosen anew in each fold without its test samples",
             title(found, found.best_first[0]),
             metric_message(metric),
-            bounded(self.figure(RECOMMENDED)),
+            with_bounds(self.figure(RECOMMENDED)),
             self.basis,
         )
         if not found.networks or not found.baselines:
@@ -138,16 +138,6 @@ def title(found: OutOfFold, model: str) -> Message:
     if model == FUSED_BASELINES:
         return Message("late fusion of baselines")
     return title_of(model) if model in found.baselines else Message("{}", model)
-
-
-def bounded(figure: Interval, sign: str = "") -> Message:
-    """A figure with its interval, if any: ``0.7500 (0.500 to 1.000)``."""
-    value, low, high = figure_texts(figure, sign)
-    if low:
-        return Message("{} ({} to {})", value, low, high)
-    if figure.too_few and not math.isnan(figure.value):
-        return Message(f"{{}} ({TOO_FEW_TEXT})", value)
-    return Message("{}", value)
 
 
 def make_leaderboard(

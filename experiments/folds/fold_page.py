@@ -12,14 +12,13 @@ import plotly.graph_objects as go
 from datasets.files import write_whole
 from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
-from engine.reporting import figure_text, metric_message
+from engine.reporting import figure_text, metric_message, with_bounds
 from experiments.analysis import finding_number
 from experiments.comparison import overlaid_predictions, roc_curves
 from experiments.folds.fold_leaderboard import (
     FoldLeaderboard,
     Permutations,
     always_wrong,
-    bounded,
     title,
 )
 from experiments.folds.fold_text import (
@@ -118,7 +117,7 @@ def fold_sections(board: FoldLeaderboard) -> list[Section]:
     ]
     metrics = list(dict.fromkeys(board.metrics["metric"]))
     measured = [
-        [title(found, model), *(bounded(of[name]) for name in metrics)]
+        [title(found, model), *(with_bounds(of[name]) for name in metrics)]
         for model, of in board.pooled.items()
     ]
     measured.insert(0, [Message("model"), *map(metric_message, metrics)])
@@ -216,7 +215,7 @@ def forest(board: FoldLeaderboard) -> go.Figure:
                 "arrayminus": [of.value - of.low for of in figures],
                 "color": "grey",
             },
-            text=[bounded(of) for of in figures],
+            text=[with_bounds(of) for of in figures],
             hovertemplate="%{y}: %{text}",
         )
     told = Message("{}, {}", metric_message(found.metric), board.basis)

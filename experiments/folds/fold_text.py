@@ -8,10 +8,10 @@ import pandas as pd
 from datasets.messages import Message, sentences
 from datasets.splits import SUBSETS
 from engine.metrics import metric_value
-from engine.reporting import figure_text, metric_message, p_text
+from engine.reporting import figure_text, metric_message, p_text, with_bounds
 from engine.statistics import Interval
 from experiments.analysis import about_methods, about_positive_class, audit_summary, audit_table
-from experiments.folds.fold_leaderboard import FoldLeaderboard, bounded, title
+from experiments.folds.fold_leaderboard import FoldLeaderboard, title
 from experiments.folds.out_of_fold import RECOMMENDED
 
 # A cell where there is nothing to compare.
@@ -78,14 +78,14 @@ def leaderboard_cells(board: FoldLeaderboard) -> list[list[str]]:
     for _, row in board.table.iterrows():
         model = row["model"]
         mean = Interval(*row[["mean", "mean_low", "mean_high"]])
-        cells: list[str] = [title(found, model), figure_text(row["validation"]), bounded(mean)]
+        cells: list[str] = [title(found, model), figure_text(row["validation"]), with_bounds(mean)]
         cells.append(figure_text(row["sd"]))
-        cells.append(bounded(board.pooled[model][metric]))
+        cells.append(with_bounds(board.pooled[model][metric]))
         if model == RECOMMENDED:
             cells += [NOTHING] * 3
         else:
             bounds = row[["difference", "difference_low", "difference_high"]]
-            cells.append(bounded(Interval(*bounds), "+"))
+            cells.append(with_bounds(Interval(*bounds), "+"))
             cells += map(p_text, row[["t_test_p_holm", "pooled_p_holm"]])
         rows.append(cells)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,16 +18,18 @@ from safetensors.torch import load_file
 from datasets.errors import UsageError
 from datasets.files import write_whole
 from datasets.splits import SUBSETS
+from engine.metrics import CLASSES, EpochOutputs
+from engine.reporting import as_json
+from experiments.analysis import as_plain, decide
 from experiments.baselines import fit_baselines, save_baselines
 from experiments.builders import build_data
 from experiments.config import LATE_FUSION, Config, check_config, write_yaml
 from experiments.folds.fold_baselines import members_of
 from experiments.folds.fold_checks import StoppedError
 from experiments.folds.fold_leaderboard import title
-from experiments.report.text import escape_markdown
+from experiments.report.text import escape_markdown, loading_text
 from experiments.run_files import FinishedRun, RunFile
 from experiments.runs import (
-    CODE,
     REFIT_FOLDER,
     FinalTask,
     FinalTrainingError,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from experiments.folds.side_by_side import SideBySide
 
 FOLDER = "recommended"
+# Probabilities of 0 and 1 have no logarithm.
+SMALLEST = 1e-12
 CARD = """\
 # Recommended model: {name}
 
@@ -56,9 +61,6 @@ Research on spectra like those it was trained on; it is not a medical device.
 
 {load}
 """
-LOAD_BASELINES = """\
-`experiments.baselines.load_baselines(folder)` reads `baselines.skops`. It predicts from mean
-transformed spectra and encoded covariates, which `preprocessing.pt` has the fitted values for."""
 
 
 def make_recommended(
@@ -75,7 +77,7 @@ def make_recommended(
         if found.best_first[0] not in found.plan.candidates:
             return _fit_baseline(board, folder)
         tasks = _final_tasks(board, folder)
-        return _train_networks(tasks, folder, processes, train)
+        return _train_networks(tasks, found, folder, processes, train)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -84,7 +86,7 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     found, plan = board.found, board.found.plan
     _remove_others(folder)
     config = plan.folds[0].config
-    names = members_of(found.best_first[0], found.best_first)
+    names = members_of(found.best_first[0], found.baselines)
     data = build_data(config, fitted_on=SUBSETS)
     singles = [name for name in names if name != LATE_FUSION]
     settings_of = config.baselines.model_copy(update={"models": singles})
@@ -95,8 +97,9 @@ def _fit_baseline(board: FoldLeaderboard, folder: Path) -> str:
     settings = plan.base.plain()
     settings["data"]["transforms"] = config.plain()["data"]["transforms"]  # not ``auto``
     write_whole(write_yaml(settings).encode(), folder, RunFile.CONFIG)
-    card = _card(board, "", LOAD_BASELINES)
+    card = _card(board)
     write_whole(card.encode(), folder, RunFile.CARD)
+    _write_decisions(found, folder)
     return save_baselines(fitted, folder) or f"recommended model, of all samples: {folder}"
 
 
@@ -119,7 +122,7 @@ def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
             f" It is one of {len(plan.seeds)} of different seeds; the estimate is of the mean of "
             "their predictions."
         )
-    card = _card(board, how, CODE)
+    card = _card(board, how)
     return [
         FinalTask(_final_config(found, name, seed), place, epochs, card, member_weights(own, seed))
         for seed, place in folders.items()
@@ -128,6 +131,7 @@ def _final_tasks(board: FoldLeaderboard, folder: Path) -> list[FinalTask]:
 
 def _train_networks(
     tasks: Sequence[FinalTask],
+    found: OutOfFold,
     folder: Path,
     processes: SideBySide,
     train: Callable[[FinalTask], int | None],
@@ -142,9 +146,25 @@ def _train_networks(
             write_whole(write_yaml(task.config.plain()).encode(), task.folder, RunFile.CONFIG)
         name = tasks[0].config.model.name
         return f"{name} is not trained on all samples, {folder} has its settings alone: {error}"
+    _write_decisions(found, folder)
     if len(tasks) > 1:
         return f"recommended models, of all samples, one for each seed: {folder}"
     return f"recommended model, of all samples: {folder}"
+
+
+def _write_decisions(found: OutOfFold, folder: Path) -> None:
+    """Choose thresholds and a temperature on the test folds of the model's like."""
+    pooled = found.pooled(found.best_first[0])
+    if pooled.task == "regression":
+        return
+    logits = torch.logit(pooled.logits, eps=SMALLEST)
+    if pooled.task in CLASSES:
+        logits = pooled.logits.clamp_min(SMALLEST).log()
+    outputs = EpochOutputs(logits, pooled.target, pooled.sample_id, {}, pooled.task)
+    both = {"val": outputs, "test": outputs}
+    decided = as_plain(*decide(both, found.names, found.plan.base.report.threshold))
+    text = json.dumps(as_json(decided), indent=2) + "\n"
+    write_whole(text.encode(), folder, RunFile.DECISIONS)
 
 
 def selected_epoch(run: FinishedRun) -> int:
@@ -177,7 +197,7 @@ def _final_config(found: OutOfFold, name: str, seed: int) -> Config:
     return check_config(values)
 
 
-def _card(board: FoldLeaderboard, how: str, load: str) -> str:
+def _card(board: FoldLeaderboard, how: str = "") -> str:
     found, plan = board.found, board.found.plan
     return CARD.format(
         name=escape_markdown(plan.base.exp_name),
@@ -186,12 +206,13 @@ def _card(board: FoldLeaderboard, how: str, load: str) -> str:
         groups=len(set(found.groups)),
         how=how,
         estimate=escape_markdown(board.verdict.capitalized),
-        load=load,
+        load=loading_text(),
     )
 
 
 def _remove_others(folder: Path, kept: Collection[Path] = ()) -> None:
     """Remove what was trained for another recommendation, but for the networks that are kept."""
+    (folder / RunFile.DECISIONS).unlink(missing_ok=True)
     for place in folder.iterdir():
         if re.fullmatch(r"seed\d+", place.name) and place not in kept:
             shutil.rmtree(place)

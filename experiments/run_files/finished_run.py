@@ -19,6 +19,7 @@ from datasets.cohort import read_table
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from datasets.splits import COLUMNS
+from datasets.summaries import WithSummary
 from engine.metrics import (
     CLASSES,
     LAST_EPOCH,
@@ -29,7 +30,7 @@ from engine.metrics import (
     by_target,
     check_metrics,
 )
-from engine.reporting import read_log
+from engine.reporting import figure_text, read_log, with_bounds
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
 from experiments.run_files.folder import RunFile, is_finished, is_run, run_names
@@ -140,16 +141,24 @@ def predictions_table(outputs: EpochOutputs, cohort: Cohort) -> pd.DataFrame:
     return outputs_table(outputs, cohort.class_names, target)
 
 
-def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarray) -> pd.DataFrame:
-    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T]."""
+def outputs_table(
+    outputs: EpochOutputs, names: Sequence[str], target: np.ndarray | None
+) -> pd.DataFrame:
+    """:func:`predictions_table` of any outputs, with the targets [N] or [N, T], if any.
+
+    A class of -1 is an empty cell.
+    """
     predicted = outputs.predictions.numpy()
     table = pd.DataFrame({"sample_id": outputs.sample_id})
     if outputs.task in CLASSES:
-        named = np.array(names, dtype=object)
-        table[TARGET], table[PREDICTION] = named[target], named[predicted]
+        named = np.array([*names, None], dtype=object)
+        if target is not None:
+            table[TARGET] = named[target]
+        table[PREDICTION] = named[predicted]
     else:
         for number, name in enumerate(names):
-            table[LABELLED_TARGET + name] = target[:, number]
+            if target is not None:
+                table[LABELLED_TARGET + name] = target[:, number]
             table[LABELLED_PREDICTION + name] = predicted[:, number]
     if outputs.task != "regression":
         probabilities = outputs.probabilities.numpy()
@@ -162,8 +171,8 @@ def outputs_table(outputs: EpochOutputs, names: Sequence[str], target: np.ndarra
 NEEDED = (RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.SPLITS, RunFile.METRICS, RunFile.PREDICTIONS)
 
 
-@dataclass(frozen=True)
-class FinishedRun:
+@dataclass(frozen=True, repr=False)
+class FinishedRun(WithSummary):
     """What a run left behind.
 
     ``config`` has the derived settings too. ``monitor`` chose the best epoch, by the largest (mode
@@ -190,6 +199,16 @@ class FinishedRun:
     parameters: int | None
     seconds: float
     not_computed: Mapping[str, str]
+
+    def summary(self) -> dict[str, object]:
+        """Name, model, length, and the validation figure that chose the epoch."""
+        found = {"name": self.name, "model": self.model, "epochs": self.epochs}
+        return {**found, str(self.monitor): figure_text(self.validation)}
+
+    def details(self) -> dict[str, object]:
+        """The folder, and the test set's metrics."""
+        measured = {f"test/{n}": with_bounds(self.test_figure(n)) for n in self.metric_names}
+        return {"folder": self.folder, **measured}
 
     @property
     def metric_names(self) -> list[str]:

@@ -34,6 +34,7 @@ class RunFile:
     AUDIT = "audit.json"
     LOG = "log.jsonl"
     METRICS = "metrics.json"
+    DECISIONS = "decisions.json"  # of a model that was trained on all samples
     PREDICTIONS = "predictions.csv"
     VAL_PREDICTIONS = "predictions_val.csv"
     BASELINE_PREDICTIONS: ClassVar = {

@@ -6,9 +6,9 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.runs.experiment import Experiment
-    from experiments.runs.export import pack_preprocessing
+    from experiments.runs.export import SUMMARY, pack_preprocessing
     from experiments.runs.final_training import FinalTraining, train_on_all
-    from experiments.runs.refit import CODE, REFIT_FOLDER, FinalTask, FinalTrainingError
+    from experiments.runs.refit import REFIT_FOLDER, FinalTask, FinalTrainingError
     from experiments.runs.run_setup import holds_a_beginning
     from experiments.runs.terminal_run import (
         ABSENT,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from datasets.errors import UsageError
 from datasets.loading import stop_workers
+from datasets.summaries import WithSummary
 from engine.checkpointing import deterministic_algorithms
 from engine.distributed import (
     broadcast_from_main,
@@ -29,6 +30,7 @@ from engine.distributed import (
 from engine.events import Phase, in_phase
 from engine.metrics import TASKS, CustomMetric, EpochOutputs, rows_in_order
 from engine.model_validation import validate_model
+from engine.reporting import Results, with_bounds
 from engine.statistics import Interval, bootstrap_intervals
 from engine.trainer import Trainer
 from experiments.analysis import (
@@ -99,7 +101,7 @@ if TYPE_CHECKING:
     from datasets.audit import Finding
     from engine.evaluator import Evaluator
     from engine.protocols import Handler
-    from experiments.builders import Data, RunHandlers
+    from experiments.builders import Data, GivenCohort, RunHandlers
     from experiments.config import Config
     from models.classical import ClassicalModel
 
@@ -122,7 +124,7 @@ def stage(method: Stage) -> Stage:
     return run  # type: ignore[return-value]
 
 
-class Experiment:
+class Experiment(WithSummary):
     """One run of a configuration; each stage can be called from Python.
 
     ``run_dir`` is that of a cut run to continue; None starts a new run. :meth:`setup` makes the
@@ -131,9 +133,12 @@ class Experiment:
     (``val`` and ``test`` -> metrics), ``intervals`` of 95%, ``findings`` and, if enabled, the
     baselines with their ``leaderboard``. ``selected`` are the selected weights after a
     :meth:`refit`, whose model is tested instead. ``note`` is on what :meth:`export` left out,
-    ``changed`` on a cohort that differs from that of the last run of this name.
+    ``changed`` on a cohort that differs from that of the last run of this name. A ``given`` cohort
+    replaces the configured one and its split.
     """
 
+    # Whether epochs are printed and written for TensorBoard.
+    watched = True
     trainer: Trainer
     evaluator: Evaluator
     tester: Evaluator
@@ -144,12 +149,17 @@ class Experiment:
     run_dir: Path
 
     def __init__(
-        self, config: Config, run_dir: Path | None = None, handlers: Sequence[Handler] = ()
+        self,
+        config: Config,
+        run_dir: Path | None = None,
+        given: GivenCohort | None = None,
+        handlers: Sequence[Handler] = (),
     ) -> None:
         self.config = config
         self.resumed_from = run_dir
+        self.given = given
         self.own_handlers = tuple(handlers)
-        self.results: dict[str, dict[str, float]] = {}
+        self.results: dict[str, dict[str, float]] = Results()
         self.intervals: dict[str, Interval] = {}
         self.outputs: dict[str, EpochOutputs] = {}
         self.findings = TestAnalysis()
@@ -166,6 +176,23 @@ class Experiment:
         self._continuation: Continuation | None = None
         self._settings_used = run_dir is None  # and so written
         self._lock: RunLock | None = None
+
+    def summary(self) -> dict[str, object]:
+        """Name, model, and how far it has come."""
+        found: dict[str, object] = {"name": self.config.exp_name, "model": self.config.model.title}
+        if not hasattr(self, "handlers"):
+            return {**found, "epoch": "not set up"}
+        epochs = f"{self.trainer.state.epoch}/{self.config.trainer.max_epochs}"
+        return {**found, "cohort": self.data.cohort.root.name, "epoch": epochs}
+
+    def details(self) -> dict[str, object]:
+        """The folder, and the metrics of the validation and test sets."""
+        found: dict[str, object] = {"folder": self.run_dir} if hasattr(self, "run_dir") else {}
+        for subset, metrics in self.results.items():
+            known = self.intervals if subset == "test" else {}
+            for name, value in metrics.items():
+                found[f"{subset}/{name}"] = with_bounds(known.get(name, Interval(value)))
+        return found
 
     def run(self) -> dict[str, dict[str, float]]:
         """All stages in order, unless a signal stops the training; returns the results."""
@@ -228,7 +255,8 @@ class Experiment:
             broadcast_from_main(lambda: self._take_lock(resumed))
             self._continuation = find_continuation(resumed, config)
         manual_seed(config.seed)
-        self.data = build_data(config, resumed / RunFile.SPLITS if resumed else None)
+        splits = resumed / RunFile.SPLITS if resumed else None
+        self.data = build_data(config, splits, given=self.given)
         check_alike(config, self.data.version.fingerprint)
         batches = len(self.data.loaders["train"])
         derive_budget(config, batches, self.data.val_groups(), continued=bool(resumed))
@@ -326,6 +354,7 @@ class Experiment:
             None if refit else self.data.loaders["val"],
             loss_terms,
             None if refit else self._page_so_far,
+            self.watched,
         )
         if not refit:
             self.trainer.attach(*self.own_handlers)
@@ -447,13 +476,16 @@ class Experiment:
         self._validate_selected()
         epochs = selected_epoch(self.run_dir, self.trainer)
         weights = self.handlers.averaged_weights
-        test = self.evaluator.evaluate(self.data.loaders["test"], weights)
+        test = {}
+        if "test" in self.data.loaders:
+            test = self.evaluator.evaluate(self.data.loaders["test"], weights)
         self.selected = Selected(epochs, self.data, test)
         log, device = self.handlers.log, self.trainer.device
         self._close_workers()
         manual_seed(self.config.seed)
         chosen = self.data.chosen
-        self.data = build_data(self.config, self.run_dir / RunFile.SPLITS, FITTED_ON)
+        splits = self.run_dir / RunFile.SPLITS
+        self.data = build_data(self.config, splits, FITTED_ON, self.given)
         self.data = replace(self.data, chosen=chosen)
         self._assemble(*self._build_model(device), device, refit=True)
         trainer, checkpoint = self.trainer, self.handlers.checkpoint

@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
+from datasets.cohort import read_units
 from datasets.errors import file_errors
 from datasets.files import write_whole
+from experiments.analysis import summarise_training
 from experiments.baselines import save_baselines
 from experiments.report import write_named_figures, write_report
 from experiments.report.figures import examine
@@ -21,8 +23,12 @@ from experiments.run_files import RunFile, predictions_table, write_package
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.metrics import EpochOutputs
     from experiments.analysis import Outcome
     from experiments.builders import Data
+
+# Of the training set, in the file of what was fitted on it.
+SUMMARY = "training_summary"
 
 
 def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str | None]:
@@ -37,7 +43,8 @@ def export_run(outcome: Outcome, weights: dict[str, Tensor]) -> tuple[Path, str 
         for name, table in tables.items():
             write_whole(table.to_csv(index=False).encode(), run_dir, name)
         write_whole(save(weights), run_dir, RunFile.WEIGHTS)
-        write_whole(pack_preprocessing(data), run_dir, RunFile.PREPROCESSING)
+        preprocessing = pack_preprocessing(data, outcome.outputs.get("val"))
+        write_whole(preprocessing, run_dir, RunFile.PREPROCESSING)
         unsaved = save_baselines(outcome.baselines, run_dir) if outcome.baselines else None
         write_whole(summary(outcome).encode(), run_dir, RunFile.SUMMARY)
         write_whole(model_card(outcome).encode(), run_dir, RunFile.CARD)
@@ -67,13 +74,21 @@ def prediction_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def pack_preprocessing(data: Data) -> bytes:
-    """What was fitted on the training set; without it weights cannot be used on new samples."""
+def pack_preprocessing(data: Data, val: EpochOutputs | None = None) -> bytes:
+    """What was fitted on the training set; without it weights cannot be used on new samples.
+
+    With a summary of the training set, and of what is predicted on the validation set, if any.
+    """
+    cohort = data.cohort
     fitted = {
         "covariates": data.encoder.state_dict(),
         "transforms": data.transforms.state_dict(),
-        "task": data.cohort.task,
-        "class_names": data.cohort.class_names,
+        "task": cohort.task,
+        "class_names": cohort.class_names,
+        "label": cohort.label,
+        "group": cohort.group,
+        "units": read_units(cohort.root),
+        SUMMARY: summarise_training(data, val).state_dict(),
     }
     if data.scaler is not None:
         fitted["targets"] = data.scaler.state_dict()

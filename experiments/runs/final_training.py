@@ -17,12 +17,10 @@ from datasets.splits import SUBSETS, write_splits
 from experiments.builders import build_data
 from experiments.config import build_metrics, write_yaml
 from experiments.launch import describe_environment, describe_group, own_device
-from experiments.report.text import loading_code
 from experiments.run_files import RunFile, digest
 from experiments.runs.experiment import Experiment, stage
 from experiments.runs.export import pack_preprocessing
 from experiments.runs.refit import (
-    CODE,
     REFIT_FOLDER,
     FinalTask,
     FinalTrainingError,
@@ -118,8 +116,6 @@ class FinalTraining(Experiment):
         environment = describe_environment(
             data.version.plain(), describe_group(self.config.trainer)
         )
-        code = loading_code(self.config, data.cohort, scaled=data.scaler is not None)
-        card = card.replace(CODE, f"```python\n{code}\n```")
         try:
             write_whole(card.encode(), folder, RunFile.CARD)
             text = json.dumps(environment, indent=2, ensure_ascii=False) + "\n"

@@ -36,12 +36,8 @@ FITTED_ON = ("train", "val")
 REPLACED = ("checkpoint", "trainer.early_stopping")
 
 
-# Where a card has the code that loads the model, which is known once the data are read.
-CODE = "<code>"
-
-
 class FinalTask(NamedTuple):
-    """A training on all samples: its folder, and the model's card with ``CODE`` for the code.
+    """A training on all samples: its folder, and the model's card.
 
     ``member_weights`` are of a model with members, which a validation set would choose.
     """

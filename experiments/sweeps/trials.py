@@ -157,7 +157,9 @@ def _validated(config: Config, monitor: str, pruning: Pruning | None = None) -> 
     """Train, or continue a cut training, and measure the validation set; the test set is not."""
     handlers = [] if pruning is None else [pruning]
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        experiment = Experiment(config, _begun(config.runs_dir / config.exp_name), handlers)
+        experiment = Experiment(
+            config, _begun(config.runs_dir / config.exp_name), handlers=handlers
+        )
         with closing(experiment):
             experiment.setup()
             experiment.train()

@@ -18,6 +18,8 @@ WITHOUT_BLOCKS = ("README.md", "architecture.md", "code_map.md", "code_map.zh.md
 EXTENDING = sorted((DOCS / "extending").glob("*.md"))
 PAGES = [*sorted(p for p in DOCS.glob("*.md") if p.name not in WITHOUT_BLOCKS), *EXTENDING]
 TRAINER = DOCS / "enhanced_trainer.md"
+# Guides with examples in Python.
+GUIDES = [DOCS / "guide" / "estimator.md"]
 # What can be added from outside of this repository.
 KINDS = {
     *("augmentation", "handler", "loss", "metric", "model", "reader", "report_section"),
@@ -81,7 +83,7 @@ def run_page(page: Path, folder: Path) -> None:
             (folder / file[1]).write_text(block.text)
         elif block.language == "console":
             run_console(block.text)
-        else:
+        elif block.language != "text":
             assert block.language == "python", f"{page.name}:{block.line}: what is this for?"
             # Line numbers of a failure are the page's.
             source = "\n" * (block.line - 1) + block.text
@@ -89,7 +91,9 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if p != TRAINER], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [*(p for p in PAGES if p != TRAINER), *GUIDES], ids=lambda page: page.stem
+)
 def test_every_block_of_a_page_runs_in_its_order(page, folder):
     run_page(page, folder)
 

@@ -46,6 +46,16 @@ def test_training_lowers_the_loss(make_trainer, loader):
     assert trainer.state.metrics["train/loss"] < 0.6 * first
 
 
+def test_it_is_shown_as_a_line_or_a_table(make_trainer, loader):
+    trainer = make_trainer()
+    start = "Trainer(model=TinyModel, parameters=90, optimizer=AdamW, device=cpu"
+    assert repr(trainer) == f"{start}, epoch=0, optimizer_step=0)"
+    trainer.fit(loader, 2)
+    assert repr(trainer).endswith(f"epoch=2, optimizer_step={2 * len(loader)})")
+    loss = f"{trainer.state.metrics['train/loss']:.4g}"
+    assert f"<tr><th>train/loss</th><td>{loss}</td></tr>" in trainer._repr_html_()
+
+
 def test_the_step_is_the_one_a_person_would_write(make_trainer, loader):
     trainer, by_hand = make_trainer(), make_trainer()
     torch.manual_seed(1)

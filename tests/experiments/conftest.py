@@ -13,12 +13,20 @@ import pytest
 from datasets.simulation import simulate_cohort
 from experiments.config import Config, check_config, set_key
 from experiments.launch import describe_environment
+from tests.made_once import made_once
 
 PATIENTS, POINTS = 60, 128
 SMALL_TFT = {
     **{"patch_size": 16, "d_model": 16, "num_layers": 1},
     **{"spec_emb": 32, "tab_emb": 16, "fusion_dim": 32, "projection_dim": 16},
 }
+# Of the automatic treatments the longest.
+TREATMENT = [
+    "tic",
+    {"name": "bin", "params": {"width": 3}},
+    "clr",
+    {"name": "standardize", "params": {"min_std": 0.1, "relative_to": "median", "clip": 8.0}},
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +45,28 @@ def cohort_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty simulated patients of one to three scans."""
     root = tmp_path_factory.mktemp("cohorts") / "small"
     return simulate_cohort(root, 3, n_samples=PATIENTS, spec_len=POINTS, max_scans=3).root
+
+
+@pytest.fixture(scope="session")
+def treated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cohort and its finished run ``runs/small``: two networks on a linear path."""
+
+    def make(folder: Path) -> None:
+        cohort = simulate_cohort(folder / "cohort", 3, n_samples=40, spec_len=64, max_scans=3)
+        settings = small_settings(cohort.root, folder / "runs")
+        changes: dict[str, Any] = {
+            "data.transforms": TREATMENT,
+            "data.log": ["CRP"],
+            "data.covariate_encoding": "piecewise",
+            "data.augmentations": [],
+            "model": {"name": "tft", "params": SMALL_TFT, "members": 2, "linear_path": True},
+            "report.enabled": False,
+        }
+        from experiments.runs import Experiment
+
+        Experiment(changed_config(settings, **changes)).run()
+
+    return made_once(tmp_path_factory, "exported-run", make)
 
 
 @pytest.fixture

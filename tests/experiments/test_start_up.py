@@ -36,6 +36,8 @@ KEY, VALUE = ["--trainer.max_epoch", "3"], ["--trainer.precision", "fp17"]
         ("cross_validate", ["--help"], "usage: cross_validate.py"),
         ("cross_validate", ["tft_baseline", *KEY], "did you mean 'trainer.max_epochs'?"),
         ("audit_cohort", ["--help"], "usage: audit_cohort.py"),
+        ("export", ["--help"], "usage: export.py"),
+        ("export", ["run", "--fromat", "onnx"], "did you mean --format?"),
         ("audit_cohort", ["tft_baseline", *VALUE], "did you mean 'fp16'?"),
     ],
 )

@@ -127,6 +127,22 @@ def test_trees_without_a_split_give_their_root():
     assert trees(torch.ones(1, 2)).softmax(1).tolist() == [pytest.approx([4 / 6, 2 / 6])]
 
 
+@pytest.mark.slow
+def test_trees_are_exported_at_their_depth(tmp_path):
+    training = training_set("multiclass")
+    member = ClassicalMember("covariates_extra_trees", COVARIATES, 3, "multiclass")
+    member.fit(training)
+    # As a run that is read again has it.
+    new = ClassicalMember("covariates_extra_trees", COVARIATES, 3, "multiclass")
+    new.load_state_dict(member.state_dict())
+    inputs = inputs_of(training)
+    batch = torch.export.Dim("batch")
+    graph = torch.export.export(new, inputs, dynamic_shapes=({0: batch},) * 3).module()
+    others = tuple(part[:5] for part in inputs)
+    assert torch.equal(graph(*others), member(*others))
+    assert len(member(*others).unique(dim=0)) > 2
+
+
 def linear_ensemble(training, count=2, **options):
     """Linear networks of the mean scan, and two classical models."""
     torch.manual_seed(0)

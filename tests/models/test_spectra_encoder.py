@@ -206,6 +206,18 @@ def test_rows_that_only_fill_up_change_nothing(batch: SmallBatch) -> None:
     torch.testing.assert_close(weight.grad, batch.spectra.sum())
 
 
+@pytest.mark.slow
+def test_an_exported_graph_is_dense_and_takes_any_mask(batch: SmallBatch) -> None:
+    model = small_model("spectra_only").eval()
+    dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("scans")}
+    graph = torch.export.export(model, batch.inputs[:2], dynamic_shapes=(dims, dims)).module()
+    spectra, mask = torch.randn(9, 5, SPEC_LEN), torch.rand(9, 5) < 0.6
+    mask[:, 0] = True
+    spectra[~mask] = torch.nan
+    found = graph(spectra, mask)["logits"]
+    torch.testing.assert_close(found, model(spectra, mask)["logits"], rtol=1e-5, atol=1e-5)
+
+
 def test_a_batch_without_padding_is_not_copied(batch: SmallBatch) -> None:
     spectra, mask = torch.randn(2, 3, 10), torch.ones(2, 3, dtype=torch.bool)
     given: list[Tensor] = []

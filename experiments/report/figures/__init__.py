@@ -8,17 +8,20 @@ if TYPE_CHECKING:
     from experiments.report.figures.embeddings import plane_sections
     from experiments.report.figures.figure_page import (
         GUIDE,
+        LONGEST_ID,
         PALETTE,
         TEMPLATES,
         Part,
         Section,
         add_diagonal,
+        add_menu,
         choices_of,
         shown_name,
         shown_names,
         styled,
         write_figure_page,
     )
+    from experiments.report.figures.importance import in_one_sense
     from experiments.report.figures.outcomes import (
         about_unranked,
         outcome_sections,

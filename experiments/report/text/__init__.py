@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from experiments.report.text.card import loading_code, model_card, summary
+    from experiments.report.text.card import loading_text, model_card, summary
     from experiments.report.text.markdown_text import (
         RELIABILITY_FIGURES,
         about_temperature,

@@ -13,12 +13,11 @@ import numpy as np
 
 from datasets.cohort import ROLES_FILE, read_cohort_yaml
 from datasets.splits import SUBSETS
-from datasets.transforms import TRANSFORMS
 from engine.metrics import LAST_EPOCH
 from engine.reporting import bounds_text, figure_texts, read_log, with_bounds
 from experiments.analysis import about_members, about_refitted, about_trees, finding_number
 from experiments.baselines import leaderboard_section
-from experiments.config import ComponentConfig, write_yaml
+from experiments.config import write_yaml
 from experiments.report.text.markdown_text import (
     TEMPLATES,
     class_table,
@@ -29,9 +28,7 @@ from experiments.report.text.markdown_text import (
 from experiments.run_files import RunFile, without_places
 
 if TYPE_CHECKING:
-    from datasets.cohort import Cohort
     from experiments.analysis import Outcome
-    from experiments.config import Config
 
 # More groups than these are counted, not named: they are patients rather than sites.
 MAX_NAMED_GROUPS = 12
@@ -97,29 +94,12 @@ def model_card(outcome: Outcome) -> str:
         licence=_licence(outcome),
         units=_about_units(outcome),
         limits=[*map(escape_markdown, limits(outcome)), *warnings],
-        code=loading_code(config, cohort, scaled=outcome.data.scaler is not None),
     )
 
 
-def loading_code(config: Config, cohort: Cohort, scaled: bool) -> str:
-    """Python that loads the exported weights and defines ``predict``; it runs beside the card.
-
-    ``scaled``: a regression's values are standardised.
-    """
-    steps = []
-    for spec in config.data.transforms if cohort.has_spectra else ():
-        named = ComponentConfig(name=spec) if isinstance(spec, str) else spec
-        name = json.dumps(named.name)
-        if named.name not in TRANSFORMS:  # of the user's own, by its dotted path
-            name = f'find_named({name}, {{}}, "data.transforms")'
-        steps.append((name, named.params))
-    return TEMPLATES.get_template("loading_code.py.j2").render(
-        cohort=cohort,
-        steps=steps,
-        own_transforms=any("find_named" in name for name, _ in steps),
-        scaled=scaled,
-        files=RunFile,
-    )
+def loading_text() -> str:
+    """How a model is loaded and predicts, in Markdown."""
+    return TEMPLATES.get_template("loading.md.j2").render()
 
 
 def _factors(outcome: Outcome) -> Iterator[str]:

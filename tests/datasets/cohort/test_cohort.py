@@ -335,3 +335,15 @@ def test_names_that_look_like_numbers_or_missing_are_kept(write_cohort, tmp_path
     write_splits(tmp_path / "splits.csv", cohort.sample_ids, cohort.groups, split)
     again = read_splits(tmp_path / "splits.csv", cohort.sample_ids, cohort.groups)
     assert again.tolist() == split.tolist()
+
+
+def test_samples_are_read_without_their_targets(write_cohort, tmp_path):
+    root = write_cohort(tmp_path)
+    labelled = Cohort.read(root, numeric=["age"])
+    table = pd.read_csv(root / "samples.csv", dtype=str, keep_default_na=False)
+    table.drop(columns="label").to_csv(root / "samples.csv", index=False)
+    cohort = Cohort.read(root, numeric=["age"], task="unlabelled")
+    assert cohort.sample_ids == labelled.sample_ids
+    assert (cohort.task, cohort.label, cohort.class_names) == ("unlabelled", [], [])
+    assert cohort.targets.shape == (len(cohort.sample_ids), 0)
+    assert f"{len(cohort.sample_ids)} samples" in cohort.describe()

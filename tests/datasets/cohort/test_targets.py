@@ -9,6 +9,7 @@ from datasets.cohort.cohort import Cohort
 from datasets.cohort.targets import (
     TargetScaler,
     describe_missing,
+    match_targets,
     read_targets,
     spread_texts,
     summarise_targets,
@@ -192,3 +193,32 @@ def test_a_scaler_brings_targets_to_unit_spread_and_back():
     scaler = TargetScaler().fit(np.array([[10.0], [30.0]]))
     assert scaler.standardize(np.array([[40.0]])).tolist() == [[2.0]]
     assert scaler.restore(torch.tensor([[2.0]])).tolist() == [[40.0]]
+
+
+def test_targets_are_matched_with_a_models_classes():
+    given = table(label=["x", "", "z", "y"])
+    found = match_targets(given, ["label"], "binary", {"x": 1, "y": 0, "z": 0}, "samples.csv")
+    assert found.tolist() == [1, -1, 0, 0]
+    with pytest.raises(CohortError, match=r"label 'z' of 'label' \(1 samples\) is none of the"):
+        match_targets(given, ["label"], "binary", {"x": 1, "y": 0}, "samples.csv")
+
+
+def test_true_and_false_are_matched_however_they_are_spelled():
+    given = table(label=["TRUE", "false"])
+    assert match_targets(given, ["label"], "binary", {"True": 1, "False": 0}, "").tolist() == [1, 0]
+    given["label"] = ["YES", "no"]
+    with pytest.raises(CohortError, match="'YES'"):
+        match_targets(given, ["label"], "binary", {"yes": 1, "no": 0}, "")
+
+
+def test_a_class_may_be_called_like_no_value():
+    given = table(label=["NA", "EU"])
+    assert match_targets(given, ["label"], "binary", {"NA": 1, "EU": 0}, "").tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("task", "empty"), [("multilabel", -1), ("regression", np.nan)])
+def test_one_target_that_is_missing_leaves_none(task, empty):
+    columns = {"a": ["1", "0", ""], "b": ["0", "1", "1"]}
+    given = table(**columns)
+    found = match_targets(given, ["a", "b"], task, {}, "samples.csv")
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1], [empty, empty]])

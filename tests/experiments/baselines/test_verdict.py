@@ -26,6 +26,15 @@ BOARD = Leaderboard(
 )
 
 
+def test_a_leaderboard_is_shown_as_a_line_or_a_table() -> None:
+    figures = "metric=auroc, tft=0.8624, covariates_extra_trees=0.8911, outcome=does_not_beat"
+    assert repr(BOARD) == f"Leaderboard({figures})"
+    table = BOARD._repr_html_()
+    assert "<caption>Leaderboard, auroc</caption>" in table
+    row = "<tr><th>spectra_svm</th><td>0.8000</td><td>0.9500 (0.900 to 0.990)</td></tr>"
+    assert row in table
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [

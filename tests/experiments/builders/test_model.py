@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import re
 import shutil
 import zipfile
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +16,7 @@ from experiments.run import main
 from experiments.run_files import read_package
 from experiments.runs import Experiment
 from models import MODELS
+from tests.experiments.card_code import check_by_the_card
 
 pytestmark = pytest.mark.slow
 
@@ -65,23 +62,14 @@ def experiment_batches(experiment):
 
 
 def test_the_card_of_covariates_alone_loads_what_was_packed(
-    covariates_alone, make_config, tmp_path, monkeypatch
+    covariates_alone, make_config, tmp_path
 ):
     experiment = Experiment(make_config(**{"report.enabled": False}))
     experiment.run()
     with zipfile.ZipFile(experiment.run_dir / "small.zip") as archive:
         archive.extractall(tmp_path / "elsewhere")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    text = Path("model_card.md").read_text("utf-8")
-    assert "`predict` takes of one sample a one-row table of its covariates" in text
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    loaded: dict[str, Any] = {}
-    exec(code, loaded)
-    cohort = experiment.data.cohort
-    for _, row in pd.read_csv("predictions.csv", dtype={"sample_id": str}).iterrows():
-        sample = cohort.samples.iloc[[cohort.sample_ids.index(row["sample_id"])]]
-        said = loaded["predict"](sample)
-        assert said.tolist() == pytest.approx([row["prob_control"], row["prob_case"]], abs=1e-5)
+    model = check_by_the_card(tmp_path / "elsewhere", covariates_alone)
+    assert model.fitted.modalities == {"covariates"}
 
 
 def test_covariates_alone_are_resumed_and_audited(covariates_alone, make_config, tmp_path, capsys):

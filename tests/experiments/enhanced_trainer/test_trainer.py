@@ -118,6 +118,16 @@ def test_it_is_found_in_the_package_itself():
         getattr(experiments, "EnhancedTrayner")  # noqa: B009
 
 
+def test_it_is_shown_as_a_line_or_a_table(trained, measured):
+    parameters = f"{sum(p.numel() for p in trained.model.parameters()):,}"
+    told = f"name=tft, model=TFTMultimodal, parameters={parameters}, device=cpu, epochs=4"
+    assert repr(trained) == f"EnhancedTrainer({told})"
+    auroc = f"{trained.history['val/auroc'][-1]:.4g}"
+    assert f"<tr><th>val/auroc</th><td>{auroc}</td></tr>" in trained._repr_html_()
+    assert "<th>auroc</th>" in measured._repr_html_()
+    assert "predictions" not in measured._repr_html_()
+
+
 def test_training_and_evaluating_leave_the_named_files(trained, measured):
     assert 0 <= measured["auroc"] <= 1
     assert files(trained.run_dir) >= TRAINED | EVALUATED

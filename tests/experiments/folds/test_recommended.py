@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import contextlib
-import os
 import statistics
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +14,18 @@ from ignite.engine import Events
 from safetensors.torch import load_file, save_file
 
 from datasets.splits import SUBSETS
+from engine.metrics import EpochOutputs
 from engine.reporting import read_log
+from engine.statistics import calibrate, choose_threshold
+from experiments.baselines import baseline_outputs, load_baselines
 from experiments.builders import build_data
 from experiments.config import load_config
-from experiments.folds import cross_validate
+from experiments.folds import FUSED_BASELINES, cross_validate, fold_runs
 from experiments.folds.recommended import member_weights
+from experiments.prediction import load_model
 from experiments.run_files import read_run
 from experiments.runs import FinalTraining
+from tests.experiments.card_code import predict_as_the_card_says
 
 pytestmark = pytest.mark.slow
 
@@ -86,38 +90,33 @@ def test_it_is_trained_on_all_samples_for_the_median_of_the_selected_epochs(trai
     assert not any(name.startswith("val/") for row in rows for name in row["metrics"])
 
 
-def load(folder) -> Any:
-    """What the code of the card defines."""
-    card = (folder / "model_card.md").read_text("utf-8")
-    code = card.partition("```python\n")[2].partition("```")[0]
-    defined: dict[str, Any] = {}
-    with contextlib.chdir(folder) if hasattr(contextlib, "chdir") else moved_to(folder):
-        exec(code, defined)
-    return defined
-
-
-@contextlib.contextmanager
-def moved_to(folder):
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def test_it_is_loaded_as_its_card_says_and_predicts(trained, small):
-    defined = load(trained)
+def test_it_is_loaded_as_its_card_says_and_predicts(trained, small, cohort_dir):
+    model, table = predict_as_the_card_says(trained, cohort_dir)
+    (trained / "new_predictions.csv").unlink()
     data = build_data(load_config(str(small)), fitted_on=SUBSETS)
-    assert str(defined["fitted"]["covariates"]) == str(data.encoder.state_dict())
-    cohort = data.cohort
-    told = [
-        defined["predict"](cohort.spectra[cohort.scan_rows[row]], cohort.samples.iloc[[row]])
-        for row in range(len(cohort.sample_ids))
-    ]
-    cases = torch.stack(told)[:, 1].numpy()
+    assert str(model.fitted.plain["covariates"]) == str(data.encoder.state_dict())
+    assert table["sample_id"].tolist() == data.cohort.sample_ids
+    cases, targets = table["prob_case"].to_numpy(), data.cohort.targets
     assert np.isfinite(cases).all()
-    assert cases[cohort.targets == 1].mean() > cases[cohort.targets == 0].mean() + 0.02
+    assert cases[targets == 1].mean() > cases[targets == 0].mean() + 0.02
+    of_folder = load_model(trained.parent).predict(cohort_dir)
+    assert of_folder.probabilities[:, 1].numpy() == pytest.approx(cases)
+
+
+def test_it_is_calibrated_and_decides_by_the_test_folds(trained, cohort_dir):
+    oof = pd.read_csv(trained.parent / "predictions_oof.csv")
+    probabilities = torch.from_numpy(
+        oof[["tabular_only:prob_control", "tabular_only:prob_case"]].to_numpy()
+    )
+    case = (oof["target"] == "case").to_numpy(copy=True)
+    predictions = load_model(trained.parent).predict(cohort_dir)
+    target, ids = torch.from_numpy(case).long(), oof["sample_id"].tolist()
+    outputs = EpochOutputs(probabilities.log(), target, ids, {}, "binary")
+    found = calibrate(outputs, outputs)
+    assert found is not None
+    assert predictions.temperature == pytest.approx(found.temperature)
+    threshold = choose_threshold(probabilities[:, 1].numpy(), case, "youden")
+    assert predictions.thresholds == {"case": pytest.approx(threshold)}
 
 
 def test_the_folder_says_that_nothing_tested_it_and_shows_the_nested_estimate(trained):
@@ -131,7 +130,7 @@ def test_the_folder_says_that_nothing_tested_it_and_shows_the_nested_estimate(tr
     names = {path.name for path in trained.iterdir()}
     assert names == {
         *("config.yaml", "environment.json", "splits.csv", "preprocessing.pt", "model_card.md"),
-        *("checkpoints", "refit"),
+        *("checkpoints", "refit", "decisions.json"),
     }
 
 
@@ -178,28 +177,55 @@ def test_a_signal_gives_its_code_and_leaves_no_model(small, tmp_path, monkeypatc
     assert (tmp_path / "other-folds" / "leaderboard.csv").is_file()
 
 
-def test_each_seed_is_trained(small, tmp_path):
+def test_each_seed_is_trained(small, tmp_path, cohort_dir):
     run(small, tmp_path)
     folder = run(small, tmp_path, seeds=2, jobs=2)
-    assert sorted(path.name for path in folder.iterdir()) == ["seed0", "seed1"]
+    assert sorted(path.name for path in folder.iterdir()) == ["decisions.json", "seed0", "seed1"]
     weights = [load_file(folder / name / WEIGHTS) for name in ("seed0", "seed1")]
     assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     card = (folder / "seed1" / "model_card.md").read_text("utf-8")
     assert "one of 2 of different seeds; the estimate is of the mean of their predictions" in card
+    mean = load_model(folder.parent).predict(cohort_dir)
+    each = [load_model(folder / name).predict(cohort_dir) for name in ("seed0", "seed1")]
+    own = [predictions.probabilities for predictions in each]
+    assert not torch.allclose(own[0], own[1], atol=1e-3)
+    torch.testing.assert_close(mean.probabilities, torch.stack(own).mean(dim=0))
+    assert mean.temperature is not None
+    assert [predictions.temperature for predictions in each] == [None, None]
 
 
-def test_another_recommendation_replaces_the_model(small, tmp_path):
+def test_another_recommendation_replaces_the_model(small, tmp_path, cohort_dir):
     folder = run(small, tmp_path, ("optimizer.lr", "1e-5"))
     assert (folder / WEIGHTS).is_file()
     run(small, tmp_path, ("optimizer.lr", "1e-5"), ("baselines.enabled", "true"))
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert names == {"baselines.skops", "preprocessing.pt", "config.yaml", "model_card.md"}
+    fitted = {"baselines.skops", "preprocessing.pt", "config.yaml", "model_card.md"}
+    assert names == {*fitted, "decisions.json"}
     card = (folder / "model_card.md").read_text("utf-8")
     assert "logistic regression on spectra, trained on all 60 samples" in card
-    assert "load_baselines" in card
+    assert "load_model" in card
+    predictions = load_model(folder.parent).predict(cohort_dir)
+    overrides = [("baselines.enabled", "true"), ("baselines.models", "[spectra_logistic]")]
+    data = build_data(load_config(str(small), overrides), fitted_on=SUBSETS)
+    expected = baseline_outputs(load_baselines(folder), data, "train")["spectra_logistic"]
+    torch.testing.assert_close(predictions.probabilities, expected.probabilities)
     run(small, tmp_path, ("optimizer.lr", "1e-5"))
     assert (folder / WEIGHTS).is_file()
     assert not (folder / "baselines.skops").exists()
+
+
+def test_networks_of_spectra_are_no_members_of_late_fusion(small, tmp_path, monkeypatch):
+    """Their names begin as those of the baselines of spectra do."""
+    baselines = ["covariates_logistic", "spectra_pca_logistic", "late_fusion"]
+    order = [FUSED_BASELINES, "spectra_cnn", *baselines[:2]]
+    gather = fold_runs.gather
+    ordered = lambda *given: replace(gather(*given), best_first=order)  # noqa: E731
+    monkeypatch.setattr(fold_runs, "gather", ordered)
+    model = ("model", "{name: spectra_cnn}")
+    fitted = ("baselines", f"{{enabled: true, models: [{', '.join(baselines)}]}}")
+    place = run(small, tmp_path, model, fitted, ("trainer.max_epochs", "1"))
+    found = load_baselines(place)
+    assert list(found.fused) == ["spectra_pca_logistic", "covariates_logistic"]
 
 
 def test_members_are_weighed_by_the_mean_of_the_folds(small, tmp_path):

@@ -33,6 +33,14 @@ def test_a_run_is_what_its_files_say(folder):
     assert run.environment["python"] == "3.11.7"
 
 
+def test_a_run_is_shown_as_a_line_or_a_table(folder):
+    run = read_run(folder, "one")
+    assert repr(run) == "FinishedRun(name=one, model=late_fusion, epochs=4, val/auroc=0.8000)"
+    table = run._repr_html_()
+    assert f"<tr><th>folder</th><td>{folder}</td></tr>" in table
+    assert "<th>test/auroc</th>" in table
+
+
 def test_an_unpacked_package_is_a_run_whose_time_is_unknown(folder):
     (folder / "log.jsonl").unlink()
     run = read_run(folder, "one")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from experiments.config import check_config, load_config
 from experiments.runs import Experiment
 from models import Ensemble, MeanLinear
 from models.stacking import stack_weights
+from tests.experiments.card_code import check_by_the_card
 from tests.experiments.conftest import changed_config, small_settings
 
 pytestmark = pytest.mark.slow
@@ -124,21 +124,10 @@ def test_attributions_say_that_trees_are_left_out(finished):
     assert bool((explained.tabular.abs().sum(dim=1) > 0).all())
 
 
-def test_the_card_loads_an_ensemble_from_the_package(finished, tmp_path, monkeypatch):
+def test_the_card_loads_an_ensemble_from_the_package(finished, tmp_path, cohort_dir):
     with zipfile.ZipFile(finished.run_dir / "small.zip") as archive:
         archive.extractall(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(
-        r"```python\n(.*?)```", Path("model_card.md").read_text("utf-8"), re.DOTALL
-    )
-    loaded: dict[str, Any] = {}
-    exec(code, loaded)
-    cohort = finished.data.cohort
-    for _, row in pd.read_csv("predictions.csv", dtype={"sample_id": str}).iterrows():
-        number = cohort.sample_ids.index(row["sample_id"])
-        scans = np.array(cohort.spectra[cohort.scan_rows[number]])
-        said = loaded["predict"](scans, cohort.samples.iloc[[number]])
-        assert said.tolist() == pytest.approx([row["prob_control"], row["prob_case"]], abs=1e-5)
+    check_by_the_card(tmp_path, cohort_dir)
 
 
 def test_a_killed_ensemble_ends_as_if_it_had_not_been(cohort_dir, tmp_path):

@@ -19,6 +19,7 @@ from datasets.errors import UsageError
 from datasets.transforms import make_transforms
 from engine import TrainEvents
 from engine.checkpointing import load_checkpoint
+from engine.reporting import with_bounds
 from experiments.config import load_config
 from experiments.run_files import is_finished
 from experiments.runs.experiment import Experiment
@@ -89,6 +90,17 @@ def test_a_run_leaves_behind_what_it_promises(finished):
     assert len([name for name in checkpoints if name.startswith("epoch=")]) == 3
     assert list((run_dir / "events").iterdir())
     assert is_finished(run_dir)
+
+
+def test_it_is_shown_as_a_line_or_a_table(finished):
+    assert repr(Experiment(finished.config)) == (
+        "Experiment(name=whole, model=tft, epoch=not set up)"
+    )
+    assert repr(finished) == "Experiment(name=whole, model=tft, cohort=small, epoch=3/3)"
+    figure = finished.intervals["auroc"]
+    row = f"<tr><th>test/auroc</th><td>{with_bounds(figure)}</td></tr>"
+    assert row in finished._repr_html_()
+    assert "<tr><th></th><th>val</th><th>test</th></tr>" in finished.results._repr_html_()
 
 
 def test_predictions_give_the_reported_test_auroc(finished):

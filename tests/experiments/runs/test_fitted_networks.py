@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
@@ -21,6 +19,7 @@ from experiments.config import check_config
 from experiments.run import main
 from experiments.runs import Experiment
 from models import PCAMLP, LinearPath, Members
+from tests.experiments.card_code import check_by_the_card
 from tests.experiments.conftest import SMALL_TFT, changed_config, small_settings
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -103,23 +102,14 @@ def test_the_linear_path_is_trained_around(finished: Experiment) -> None:
 
 
 def test_the_card_loads_what_was_packed(
-    finished: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Experiment, tmp_path: Path, cohort_dir: Path
 ) -> None:
     with zipfile.ZipFile(finished.run_dir / "small.zip") as archive:
         archive.extractall(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    card = Path("model_card.md").read_text()
+    card = (tmp_path / "model_card.md").read_text()
     name = finished.config.model.name
     assert f"Model: 2 x {name.replace('_', chr(92) + '_')} on a linear model, " in card
-    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    loaded: dict[str, Any] = {}
-    exec(code, loaded)
-    cohort = finished.data.cohort
-    for _, row in pd.read_csv("predictions.csv", dtype={"sample_id": str}).iterrows():
-        place = cohort.sample_ids.index(row["sample_id"])
-        scans = np.asarray(cohort.spectra[cohort.scan_rows[place]])
-        found = loaded["predict"](scans, cohort.samples.iloc[[place]])
-        assert found.tolist() == pytest.approx([row["prob_control"], row["prob_case"]], abs=1e-5)
+    check_by_the_card(tmp_path, cohort_dir)
 
 
 @pytest.mark.parametrize("change", [("model.members", "3"), ("model.linear_path", "false")])
