@@ -15,9 +15,9 @@ import networkx
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
-FLOORS = ("trainers", "experiments", "handlers", "engine", "models", "datasets")
+FLOORS = ("scanfire", "trainers", "experiments", "handlers", "engine", "models", "datasets")
 # Folders of equal things, each drawn as one.
-FLAT = ("trainers", "handlers", "models")
+FLAT = ("scanfire", "trainers", "handlers", "models")
 # How packages export names; everything imports it.
 LEFT_OUT = {"datasets.lazy_exports", "experiments.benchmarks"}
 

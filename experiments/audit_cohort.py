@@ -22,7 +22,7 @@ from experiments.command_line import (
     read_overrides,
     run_command,
 )
-from experiments.config import SUFFIXES, Config, check_written, config_names, load_config
+from experiments.config import SUFFIXES, config_names, section_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from datasets.audit import Finding
     from datasets.cohort import Cohort
     from datasets.transforms import OutOfDomain
+    from experiments.config import Config
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """Split the command line into the tool's own options and configuration overrides."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="audit_cohort.py",
-        usage="audit_cohort.py COHORT|NAME|FILE [--accept FINDING] [--out DIR] "
-        "[--section.key VALUE ...]",
+        usage="%(prog)s COHORT|NAME|FILE [--accept FINDING] [--out DIR] [--section.key VALUE ...]",
         description="Look for what would make a model's figures look better than they are. Exits "
         "with 2 where a training would be refused.",
-        epilog="Roles of columns are given as for run.py: --data.labels '{case: 1, control: 0}' "
+        epilog="Roles of columns are given as for a run: --data.labels '{case: 1, control: 0}' "
         "--data.group patient --data.numeric '[age, CRP]' --data.categorical '[sex]'.",
     )
     parser.add_argument(
@@ -50,12 +50,19 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_argument(
         "--out", type=path_argument, metavar="DIR", help="where to write audit.json"
     )
-    known, rest = parser.split_words(arguments, Config.model_fields)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    known, rest = make_parser().split_words(arguments, section_names)
     return known, read_overrides(rest)
 
 
 def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
     """The configuration of a cohort's folder, or that of a name or file."""
+    from experiments.config import check_written, load_config
+
     if as_path(source).is_dir():
         values: dict[str, Any] = {"data": {"root": source}}
         return check_written(values, overrides)

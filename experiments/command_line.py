@@ -1,6 +1,9 @@
-"""What all command lines share: exit codes, overrides, and one line where a user is mistaken."""
+"""What all command lines share: names, exit codes, overrides, one line where a user is mistaken."""
 
 import argparse
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Container, Sequence
 from difflib import get_close_matches
@@ -15,12 +18,50 @@ from engine.reporting import safe_streams
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
 
+# What follows ``scanfire``: its script, and what it does.
+COMMANDS = {
+    "run": ("run.py", "train, validate, test and export one experiment"),
+    "cv": ("cross_validate.py", "networks and baselines on the same folds"),
+    "compare": ("compare.py", "finished runs side by side, or families of models"),
+    "predict": ("predict.py", "new samples, by what a run has trained"),
+    "export": ("export.py", "a trained model for other programs"),
+    "sweep": ("sweep.py", "search for settings"),
+    "import": ("import_cohort.py", "from instrument files to a cohort's folder"),
+    "audit": ("audit_cohort.py", "check a cohort for leakage and confounding"),
+    "reproduce": ("reproduce.py", "run a package again and compare the figures"),
+    "new": ("new_config.py", "write a first configuration for a cohort of one's own"),
+}
+SCRIPTS = {script: name for name, (script, _) in COMMANDS.items()}
+
+
+def as_typed(script: str) -> str:
+    """How to start a script such as ``run.py`` from here, in the form that was used now."""
+    if script not in SCRIPTS:
+        return script
+    started = Path(sys.argv[0])
+    python = _shortest(sys.executable, "python")
+    if started.is_file() and started.resolve().parent == Path(__file__).resolve().parent:
+        return shlex.join([python, str(started.with_name(script))])
+    if started.name == "__main__.py" and started.parent.name == "scanfire":
+        return shlex.join([python, "-m", "scanfire", SCRIPTS[script]])
+    scanfire = _shortest(started, "scanfire") if started.stem == "scanfire" else "scanfire"
+    return shlex.join([scanfire, SCRIPTS[script]])
+
+
+def _shortest(program: str | Path, name: str) -> str:
+    """The name where the shell finds the program by it, otherwise the path, from here if inside."""
+    found, here = shutil.which(name), Path.cwd()
+    if found and Path(found).absolute() == Path(program).absolute():
+        return name
+    path = Path(program)
+    return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)
+
 
 class CommandParser(argparse.ArgumentParser):
     """A parser that complains in one line, and knows the project's version."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+    def __init__(self, *, prog: str, **settings: Any) -> None:
+        super().__init__(prog=as_typed(prog), allow_abbrev=False, **settings)
         self.add_argument("--version", action="version", version=f"scanfire {version()}")
 
     def add_accept(self, what: str) -> None:
@@ -41,13 +82,13 @@ class CommandParser(argparse.ArgumentParser):
         return f"; did you mean {close[0]}?" if close else ""
 
     def split_words(
-        self, arguments: Sequence[str], sections: Container[str]
+        self, arguments: Sequence[str], sections: Callable[[], Container[str]]
     ) -> tuple[argparse.Namespace, list[str]]:
         """The tool's own options, and the other words, which may be overrides."""
         known, rest = self.parse_known_args(arguments)
         for word in rest:
             hint = self.nearest_option(word) if word.startswith("--") else ""
-            if hint and word[2:].partition("=")[0].partition(".")[0] not in sections:
+            if hint and word[2:].partition("=")[0].partition(".")[0] not in sections():
                 raise UsageError(f"{word} is not known{hint} (--help shows all options)")
         return known, rest
 

@@ -20,27 +20,27 @@ if __name__ == "__main__":
 from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.config import SUFFIXES, Config, config_names, load_config
+from experiments.config import SUFFIXES, config_names, section_names
 
 RUNS_DIR, COMPARISON = Path("runs"), "comparison"
 EPILOG = """\
 finished runs, the first of which the others are held against:
-  compare.py tft_baseline spectra_only tabular_only
-  compare.py old/tft_baseline runs/tft_baseline-2 --out tft_then_and_now
+  %(prog)s tft_baseline spectra_only tabular_only
+  %(prog)s old/tft_baseline runs/tft_baseline-2 --out tft_then_and_now
 
-model families, any key of whose configuration can be set as for run.py:
-  compare.py tft_baseline --seeds 0 1 2 --vary-cohort
-  compare.py my_cohort.yaml --models tft late_fusion --trainer.max_epochs 20
+model families, any key of whose configuration can be set as for a run:
+  %(prog)s tft_baseline --seeds 0 1 2 --vary-cohort
+  %(prog)s my_cohort.yaml --models tft late_fusion --trainer.max_epochs 20
 """
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Split the command line into the tool's own options and what else there is."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     names = ", ".join(config_names())
     parser = CommandParser(
         prog="compare.py",
-        usage="compare.py RUN RUN [RUN ...] [--out DIR] [--runs_dir DIR]\n"
-        "       compare.py NAME|FILE [--seeds SEED ...] [--models FAMILY ...] [--families FILE]\n"
+        usage="%(prog)s RUN RUN [RUN ...] [--out DIR] [--runs_dir DIR]\n"
+        "       %(prog)s NAME|FILE [--seeds SEED ...] [--models FAMILY ...] [--families FILE]\n"
         "                  [--vary-cohort] [--out FILE] [--section.key VALUE ...]",
         description="Compare finished runs, or run model families on the same splits and compare "
         "them.",
@@ -73,7 +73,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     of_families.add_argument(
         "--vary-cohort", action="store_true", help="another simulated cohort for each seed"
     )
-    return parser.split_words(arguments, Config.model_fields)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the command line into the tool's own options and what else there is."""
+    return make_parser().split_words(arguments, section_names)
 
 
 def is_configuration(name: str) -> bool:
@@ -86,6 +91,8 @@ def families(options: argparse.Namespace, rest: Sequence[str]) -> int:
     overrides = read_overrides(rest)
     if options.runs_dir is not None:
         overrides.append(("runs_dir", str(options.runs_dir)))
+    from experiments.config import load_config
+
     load_config(options.what[0], overrides)  # a mistake is told before the seconds of imports
 
     from experiments.comparison import compare_families

@@ -12,25 +12,25 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import Config, config_names, load_config
+from experiments.config import config_names, section_names
 
 EPILOG = """\
-any key of the configuration can be set as for run.py:
-  cross_validate.py tft_baseline --folds 5
-  cross_validate.py hcc --data.root DIR --data.split.kind leave_one_group_out --models all --jobs 2
-  cross_validate.py my_cohort.yaml --data.split '{kind: leave_one_batch_out, batch: site}'
-  cross_validate.py tft_baseline --folds 5 --grid optimizer.lr=1e-4,1e-3 --seeds 3
-  cross_validate.py tft_baseline --folds 5 --permutations 99 --of baselines tft --jobs 4
+any key of the configuration can be set as for a run:
+  %(prog)s tft_baseline --folds 5
+  %(prog)s hcc --data.root DIR --data.split.kind leave_one_group_out --models all --jobs 2
+  %(prog)s my_cohort.yaml --data.split '{kind: leave_one_batch_out, batch: site}'
+  %(prog)s tft_baseline --folds 5 --grid optimizer.lr=1e-4,1e-3 --seeds 3
+  %(prog)s tft_baseline --folds 5 --permutations 99 --of baselines tft --jobs 4
 
 The same command line continues what was cut off, and passes over what is finished.
 """
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """Split the command line into the tool's own options and configuration overrides."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="cross_validate.py",
-        usage="cross_validate.py NAME|FILE [--folds K] [--models FAMILY ...] [--seeds K] "
+        usage="%(prog)s NAME|FILE [--folds K] [--models FAMILY ...] [--seeds K] "
         "[--jobs J]\n       [--grid KEY=VALUE,VALUE] [--repeats R] [--permutations N] "
         "[--learning-curve]\n       [--of FAMILY ...] [--accept FINDING] [--section.key VALUE ...]",
         description="Train networks and baselines on the same folds, and compare them.",
@@ -82,7 +82,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         help="what these two are of: networks, each trained anew for them, or baselines",
     )
     parser.add_accept("train although the audit refuses the cohort for this")
-    known, rest = parser.split_words(arguments, Config.model_fields)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    known, rest = make_parser().split_words(arguments, section_names)
     return known, read_overrides(rest)
 
 
@@ -99,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
         kfold = {"kind": "kfold", "folds": str(options.folds)} if options.folds else {}
         of_split = [(f"data.split.{name}", value) for name, value in kfold.items()]
+        from experiments.config import load_config
+
         load_config(options.experiment, [*overrides, *of_split])  # mistakes first: imports are slow
 
         from experiments.folds import cross_validate

@@ -16,11 +16,11 @@ from experiments.command_line import CommandParser, path_argument, run_command
 KINDS = ("onnx", "torch", "safetensors")
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="export.py",
-        usage="export.py RUN [--format onnx|torch|safetensors] [--out FILE]",
+        usage="%(prog)s RUN [--format onnx|torch|safetensors] [--out FILE]",
         description="Write a finished run's model for other programs, and a JSON beside it that "
         "tells what to feed. The file is checked against the model before it gets its name.",
     )
@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=path_argument, metavar="FILE", help="a new file (<run>/<run's name>.onnx)"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def export(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def export(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    return run_command(lambda: export(parse_arguments(words)))
+    return run_command(lambda: export(make_parser().parse_args(words)))
 
 
 if __name__ == "__main__":

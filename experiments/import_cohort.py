@@ -1,36 +1,29 @@
 """From instrument files to a cohort's folder: ``python experiments/import_cohort.py --help``."""
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     # As in run.py: the project's own packages first, the user's modules last.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from tqdm import tqdm
-
-from datasets.cohort import SAMPLE_ID, file_sha256, labels_text, negative_first, spelled_alike
+from datasets.cohort import SAMPLE_ID
 from datasets.errors import UsageError
-from datasets.importing import (
-    AGGREGATES,
-    REASONS,
-    TIC_SPREAD,
-    CovariateTable,
-    ImportRoles,
-    ImportSettings,
-    ImportSummary,
-    RawImport,
-    ScanFilter,
-)
-from datasets.readers import READERS, Naming, RawReader
-from experiments.command_line import CommandParser, path_argument, run_command
-from experiments.config import find_named
+from datasets.importing import AGGREGATES, REASONS, TIC_SPREAD
+from datasets.readers import READERS
+from experiments.command_line import CommandParser, as_typed, path_argument, run_command
+
+if TYPE_CHECKING:
+    from datasets.importing import ImportSettings, ImportSummary
+    from datasets.readers import RawReader
 
 # On a terminal, how often the line of progress is drawn anew.
 REDRAW_SECONDS = 0.2
@@ -40,7 +33,7 @@ MAX_NAMES = 20
 READER_OPTIONS = {"ms_level": "--ms-level", "sample_column": "--sample-column"}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         prog="import_cohort.py",
@@ -120,6 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def import_all(options: argparse.Namespace) -> int:
     """Import, or resume an interrupted import, and print a summary."""
+    # Not before: --help does without.
+    from tqdm import tqdm
+
+    from datasets.importing import RawImport
+
     importing = RawImport(settings_from(options), options.out)
     if importing.writer.continues:
         print("resuming the interrupted import", flush=True)
@@ -137,6 +135,10 @@ def import_all(options: argparse.Namespace) -> int:
 
 def settings_from(options: argparse.Namespace) -> ImportSettings:
     """The settings of the command line."""
+    from datasets.cohort import file_sha256
+    from datasets.importing import CovariateTable, ImportRoles, ImportSettings, ScanFilter
+    from datasets.readers import Naming
+
     reader = make_reader(options)
     covariates, covariates_about = None, None
     if options.covariates is not None:
@@ -168,6 +170,8 @@ def settings_from(options: argparse.Namespace) -> ImportSettings:
 
 def make_reader(options: argparse.Namespace) -> RawReader:
     """The format's reader, with its options."""
+    from experiments.config import find_named
+
     make: Any = find_named(options.format, READERS, "--format")
     if not all(hasattr(make, name) for name in ("__dataclass_fields__", "can_read", "read")):
         raise UsageError(
@@ -186,6 +190,8 @@ def make_reader(options: argparse.Namespace) -> RawReader:
 
 def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
     """Summary of the import, and the next steps, in plain lines."""
+    from datasets.cohort import spelled_alike
+
     axis, joined = summary.axis, summary.joined
     reasons = summary.scans["left_out"]
     kept, left_out = summary.scans[reasons.isna()], int(reasons.notna().sum())
@@ -222,6 +228,8 @@ def describe(summary: ImportSummary, options: argparse.Namespace) -> list[str]:
 
 
 def _next_steps(summary: ImportSummary) -> list[str]:
+    from datasets.cohort import labels_text, negative_first
+
     roles = summary.roles
     columns = {r: v if isinstance(v, str) else ", ".join(v) for r, v in roles.items() if v}
     told = "; ".join(f"{role} {names}" for role, names in columns.items())
@@ -232,15 +240,17 @@ def _next_steps(summary: ImportSummary) -> list[str]:
             "each sample is a group of its own; if several are of one patient, give --group or "
             "--group-from, as a split must not separate them"
         )
+    if "label" not in roles:
+        out = shlex.quote(str(summary.out))
+        lines.append("no label yet: the next command looks for one; --label COLUMN names it")
+        lines.append(f"to predict these samples: {as_typed('predict.py')} RUN {out} --out FILE")
+        return [*lines, f"next  {as_typed('new_config.py')} {out}"]
     config = "tft_baseline" if roles["numeric"] or roles["categorical"] else "spectra_only"
-    command = ["python", "experiments/run.py", config, "--data.root", str(summary.out)]
+    command = [config, "--data.root", str(summary.out)]
     if len(summary.labels) == 2 and negative_first(summary.labels) is None:
         command += ["--data.labels", labels_text(summary.labels)]
         lines.append("the positive class is the label with the number 1: change it below if not so")
-    if "label" not in roles:
-        command += ["--data.label", "COLUMN"]
-        lines.append("no label yet: import with --label, --label-from, or name a column below")
-    return [*lines, f"next  {shlex.join(command)}"]
+    return [*lines, f"next  {as_typed('run.py')} {shlex.join(command)}"]
 
 
 def _names(names: Sequence[str]) -> str:

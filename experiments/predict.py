@@ -15,8 +15,8 @@ if __name__ == "__main__":
 from experiments.command_line import CommandParser, path_argument, run_command
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="predict.py",
         description="Predict the samples of a cohort by a trained model, with the run's own "
@@ -61,7 +61,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--device", metavar="DEVICE", help="cpu, cuda or auto; the run's own by default"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def predict(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    return run_command(lambda: predict(parse_arguments(words)))
+    return run_command(lambda: predict(make_parser().parse_args(words)))
 
 
 if __name__ == "__main__":

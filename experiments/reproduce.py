@@ -20,8 +20,8 @@ exit codes:
 """
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="reproduce.py",
         description="Make the run of a package again, and compare figures, predictions and "
@@ -46,14 +46,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="DIR",
         help="where the new run goes (runs)",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
 
     def work() -> int:
-        options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        options = make_parser().parse_args(words)
         # Not before: it takes seconds to import what trains.
         from experiments.reproduction import reproduce
 

@@ -20,24 +20,16 @@ if __name__ == "__main__":
 
 from datasets.errors import UsageError
 from experiments.command_line import CommandParser, read_overrides, run_command
-from experiments.config import (
-    Config,
-    config_names,
-    find_config,
-    load_config,
-    read_yaml,
-    unused_settings,
-    write_yaml,
-)
-from experiments.launch import begun_run, current_launch, quiet_others
-from experiments.run_files import RunFile, find_run
+from experiments.config import config_names, find_config, section_names
+from experiments.launch import current_launch, quiet_others
 
 if TYPE_CHECKING:
+    from experiments.config import Config
     from experiments.launch import LaunchContext
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """Split the command line into the tool's own options and configuration overrides."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="run.py",
         description="Train, validate, test and export one experiment.",
@@ -58,7 +50,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     parser.add_accept("train although the audit refuses the cohort for this")
     parser.add_argument("--print-config", action="store_true", help="show what would be run")
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
-    known, rest = parser.split_words(arguments, Config.model_fields)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    known, rest = make_parser().split_words(arguments, section_names)
     return known, read_overrides(rest)
 
 
@@ -66,6 +63,11 @@ def configure(
     options: argparse.Namespace, overrides: list[tuple[str, str]], job: LaunchContext | None
 ) -> tuple[Config, Path | None]:
     """The configuration to run and, where a run is continued, its folder."""
+    # Not before: --help does without.
+    from experiments.config import load_config, read_yaml, unused_settings
+    from experiments.launch import begun_run
+    from experiments.run_files import RunFile, find_run
+
     config = load_config(options.experiment, overrides).accepting(options.accept)
     where = config.runs_dir, config.exp_name
     # What torchrun has started again goes on with what it had begun, whatever it was told first.
@@ -99,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options, overrides = parse_arguments(words)
         config, run_dir = configure(options, overrides, job)
         if options.print_config:
+            from experiments.config import write_yaml
+
             print(write_yaml(config.plain()), end="")
             for key, value in config.derived().items():
                 print(f"# {key} follows: {json.dumps(value)}")

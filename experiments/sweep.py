@@ -12,7 +12,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
-from experiments.config import Config, config_names, load_config
+from experiments.config import config_names, section_names
 
 EPILOG = """\
 the file of the space has a line for each setting that is varied:
@@ -22,19 +22,19 @@ the file of the space has a line for each setting that is varied:
   lr_scheduler.name: [cosine, step]
   lr_scheduler.params.gamma: {float: [0.1, 0.9], when: {lr_scheduler.name: step}}
 
-any other key of the configuration can be set as for run.py:
-  sweep.py tft_baseline --space space.yaml --trials 50 --jobs 2
-  sweep.py hcc --data.root DIR --space space.yaml --trials 50 --folds 5
+any other key of the configuration can be set as for a run:
+  %(prog)s tft_baseline --space space.yaml --trials 50 --jobs 2
+  %(prog)s hcc --data.root DIR --space space.yaml --trials 50 --folds 5
 
 The same command line continues what was cut off, and does not repeat what is finished.
 """
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """Split the command line into the tool's own options and configuration overrides."""
+def make_parser() -> CommandParser:
+    """The tool's own options."""
     parser = CommandParser(
         prog="sweep.py",
-        usage="sweep.py NAME|FILE --space FILE --trials N [--jobs J] [--folds K]\n"
+        usage="%(prog)s NAME|FILE --space FILE --trials N [--jobs J] [--folds K]\n"
         "       [--storage URL] [--accept FINDING] [--section.key VALUE ...]",
         description="Search for the settings of the best figure of the validation set. The test "
         "set is not touched.",
@@ -67,7 +67,12 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
         "sweep's folder)",
     )
     parser.add_accept("search although the audit refuses the cohort for this")
-    known, rest = parser.split_words(arguments, Config.model_fields)
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Split the command line into the tool's own options and configuration overrides."""
+    known, rest = make_parser().split_words(arguments, section_names)
     return known, read_overrides(rest)
 
 
@@ -82,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         options, overrides = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        from experiments.config import load_config
+
         load_config(options.experiment, overrides)  # mistakes first: imports are slow
 
         from experiments.sweeps import run_sweep

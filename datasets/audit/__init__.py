@@ -6,7 +6,7 @@ from datasets.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from datasets.audit.checks import CHECKS, OF_SCANS, audit
-    from datasets.audit.context import AuditContext
+    from datasets.audit.context import AuditContext, is_batch, names_subjects
     from datasets.audit.findings import (
         LEVELS,
         Finding,

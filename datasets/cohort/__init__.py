@@ -7,23 +7,26 @@ from datasets.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from datasets.cohort.checksums import ChecksumCache, file_sha256
     from datasets.cohort.cohort import Cohort
-    from datasets.cohort.roles import (
-        ROLES_FILE,
-        UNNAMED_AXIS,
-        Roles,
-        read_cohort_yaml,
-        read_units,
-    )
-    from datasets.cohort.table import (
+    from datasets.cohort.names import (
         AXIS_FILE,
-        LARGEST_NUMBER,
-        MISSING_TEXT,
         SAMPLE_ID,
         SAMPLES_FILE,
         SCAN,
         SCANS_FILE,
         SPECTRA_FILE,
         SPECTRAL_FILES,
+    )
+    from datasets.cohort.roles import (
+        ROLES_FILE,
+        UNNAMED_AXIS,
+        Roles,
+        read_cohort_yaml,
+        read_roles,
+        read_units,
+    )
+    from datasets.cohort.table import (
+        LARGEST_NUMBER,
+        MISSING_TEXT,
         as_numbers,
         as_text,
         csv_rows,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         UNLABELLED,
         TargetScaler,
         about_positive,
+        has_no_label,
         in_order,
         labels_text,
         match_targets,

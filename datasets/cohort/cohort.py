@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.cohort.checksums import ChecksumCache, file_sha256
-from datasets.cohort.roles import ROLES_FILE, Roles
-from datasets.cohort.table import (
+from datasets.cohort.names import (
     AXIS_FILE,
     SAMPLE_ID,
     SAMPLES_FILE,
@@ -27,11 +26,9 @@ from datasets.cohort.table import (
     SCANS_FILE,
     SPECTRA_FILE,
     SPECTRAL_FILES,
-    as_numbers,
-    is_missing,
-    read_table,
-    require_file,
 )
+from datasets.cohort.roles import ROLES_FILE, Roles
+from datasets.cohort.table import as_numbers, is_missing, read_table, require_file
 from datasets.cohort.targets import (
     AUTO,
     HEADINGS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from datasets.cohort.table import SAMPLE_ID, require_columns
+from datasets.cohort.names import SAMPLE_ID
+from datasets.cohort.table import require_columns
 from datasets.errors import CohortError, nearest, refused
 
 KEPT_TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
@@ -63,7 +64,7 @@ class Roles:
         has_group = get_close_matches("group", map(str.lower, columns), n=1)
         chosen: dict[str, Any] = {"label": "label", "numeric": [], "categorical": []}
         chosen["group"] = "group" if has_group else SAMPLE_ID
-        for choices in (_read_roles(folder / ROLES_FILE, list(given)), given):
+        for choices in (read_roles(folder), given):
             chosen |= {role: value for role, value in choices.items() if value is not None}
         for role in ("label", "group"):
             if not isinstance(chosen[role], str) and not (role == "label" and label is not None):
@@ -123,7 +124,9 @@ def _read_section(path: Path, name: str) -> Any:
     return content.get(name) if isinstance(content, dict) else content
 
 
-def _read_roles(path: Path, known: Sequence[str]) -> dict[str, Any]:
+def read_roles(folder: Path) -> dict[str, Any]:
+    """`roles` of a cohort's cohort.yaml; empty where there are none."""
+    path, known = folder / ROLES_FILE, [role.name for role in fields(Roles)]
     roles = _read_section(path, "roles")
     if roles is None:
         return {}

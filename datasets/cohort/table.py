@@ -19,13 +19,6 @@ from datasets.errors import CohortError, nearest, refused
 # see datasets.cohort.targets.
 MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"})
 
-SAMPLES_FILE = "samples.csv"
-SCANS_FILE = "scans.csv"
-SPECTRA_FILE = "spectra.npy"
-AXIS_FILE = "axis.npy"
-# A cohort of covariates alone has none of them.
-SPECTRAL_FILES = (SCANS_FILE, SPECTRA_FILE, AXIS_FILE)
-SAMPLE_ID, SCAN = "sample_id", "scan"
 # Separators of fields, and a number with a decimal comma. Where a header has as many semicolons as
 # commas, the commas are decimal ones.
 SEPARATORS = "\t;,"

@@ -18,7 +18,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from datasets.cohort.table import MISSING_TEXT, SAMPLE_ID, as_numbers, is_missing
+from datasets.cohort.names import SAMPLE_ID
+from datasets.cohort.table import MISSING_TEXT, as_numbers, is_missing
 from datasets.errors import CohortError, nearest
 from datasets.messages import Message
 

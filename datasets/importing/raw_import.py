@@ -15,9 +15,10 @@ import pandas as pd
 import datasets.importing.imported_cohort as tables
 from datasets.cohort import MISSING_TEXT, file_sha256, in_order, require_file
 from datasets.errors import CohortError, refused
+from datasets.importing.choices import TIC
 from datasets.importing.cohort_writer import CHECKPOINT_SECONDS, CohortWriter, refuse_existing
 from datasets.importing.imported_cohort import CovariateTable, ImportRoles, Joined, ScanRecord
-from datasets.importing.scan_intake import TIC, ScanFilter, ScanIntake
+from datasets.importing.scan_intake import ScanFilter, ScanIntake
 from datasets.readers import (
     Naming,
     RawReader,

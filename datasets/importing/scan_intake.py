@@ -11,10 +11,17 @@ import numpy as np
 
 from datasets.cohort import LARGEST_NUMBER
 from datasets.errors import CohortError, nearest
+from datasets.importing.choices import (
+    AGGREGATES,
+    EMPTY,
+    REASONS,
+    SATURATED,
+    TIC,
+    TIC_SPREAD,
+)
 from datasets.importing.imported_cohort import CovariateTable, ImportRoles, ScanRecord
 from datasets.readers import Naming, RawScan
 
-AGGREGATES = ("mean", "sum", "max", "interpolate")
 OWN = "own"
 PPM = "ppm"
 PARTS_PER_MILLION = 1e-6
@@ -22,12 +29,8 @@ PARTS_PER_MILLION = 1e-6
 ROUNDING = 1e-6
 # 4 GB per thousand scans; more is a typing error.
 MAX_POINTS = 10**6
-EMPTY, SATURATED, TIC = "empty", "saturated", "tic"
-REASONS = (EMPTY, SATURATED, TIC)
 # This many points in a row at the scan's maximum are saturated.
 FLAT_TOP_POINTS = 3
-# Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993): a modified z-score above 3.5.
-TIC_SPREAD = 3.5
 # Of a normal distribution, the standard deviation is so many median absolute deviations.
 MAD_TO_STD = 1.4826
 # Currents that differ by less than this share are never outliers.

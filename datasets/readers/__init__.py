@@ -16,6 +16,6 @@ if TYPE_CHECKING:
         unpack,
     )
     from datasets.readers.registry import READERS
-    from datasets.readers.wide_table import cell_text, read_rows
+    from datasets.readers.wide_table import POINT, cell_text, read_rows
 else:
     __getattr__ = lazy_exports(__name__, __file__)

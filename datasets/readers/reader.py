@@ -145,7 +145,7 @@ def require_package(module: str, what: str) -> Any:
         package = (error.name or module).partition(".")[0]
         raise CohortError(
             f"{what} needs the package {package}, which is not installed; it comes with the extra "
-            "`import`: pip install -c constraints.txt -e '.[import]'"
+            "`import`: pip install 'scanfire[import]'"
         ) from error
 
 

@@ -1,5 +1,7 @@
 """Baselines in a run's folder, without pickle."""
 
+import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -19,6 +21,9 @@ TRUSTED = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
+# Within the archive, what the classes of its objects are.
+SCHEMA = "schema.json"
+OWN_MODULE = re.compile(r'("__module__": ")(?:scanfire\.)?models\.')
 
 
 def save_baselines(baselines: Baselines, folder: Path) -> str | None:
@@ -51,7 +56,7 @@ def load_baselines(folder: Path) -> Baselines:
     if not path.is_file():
         raise UsageError(f"{folder}: there is no {RunFile.BASELINES}; was baselines.enabled false?")
     try:
-        plain = load(path, trusted=TRUSTED)
+        plain = load(_with_own_names(path), trusted=TRUSTED)
         models = {}
         for name, estimators in plain["models"].items():
             models[name] = ClassicalModel(name, plain["task"])
@@ -63,3 +68,22 @@ def load_baselines(folder: Path) -> Baselines:
         return Baselines(plain["task"], models, plain["fused"], scaler, plain["drawn"])
     except (UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError) as error:
         raise UsageError(f"{path} holds no baselines of this project: {error}") from error
+
+
+def _with_own_names(path: Path) -> io.BytesIO:
+    """The archive with this project's modules as they are called here.
+
+    They are within ``scanfire`` where a wheel was installed, and not in a checkout.
+    """
+    own = ClassicalModel.__module__.removesuffix("classical")
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:
+        schema = archive.read(SCHEMA).decode()
+        renamed = OWN_MODULE.sub(rf"\g<1>{own}", schema)
+        if renamed == schema:
+            return content
+        copied = io.BytesIO()
+        with zipfile.ZipFile(copied, "w") as copy:
+            for name in archive.namelist():
+                copy.writestr(name, renamed if name == SCHEMA else archive.read(name))
+    return copied

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from experiments.config.data import IN_FOLDS, SHARED_ROWS, BatchingConfig, DataConfig
     from experiments.config.families import FAMILIES, choose_families, family_override
     from experiments.config.metrics import build_metrics, recompute_metrics
+    from experiments.config.names import SUFFIXES, config_names, find_config, section_names
     from experiments.config.report import (
         BASELINE_NAMES,
         FINDINGS,
@@ -50,16 +51,14 @@ if TYPE_CHECKING:
         default_loss,
     )
     from experiments.config.source import (
-        SUFFIXES,
+        all_keys,
         check_config,
         check_written,
-        config_names,
-        find_config,
         load_config,
         one_line,
         set_key,
         shorten,
     )
-    from experiments.config.yaml_text import read_yaml, write_yaml
+    from experiments.config.yaml_text import read_yaml, write_inline, write_yaml
 else:
     __getattr__ = lazy_exports(__name__, __file__)

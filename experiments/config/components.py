@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
@@ -190,7 +191,7 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
             ", or give a dotted path such as my_package.my_module.MyClass"
         )
     try:
-        module = importlib.import_module(module_name)
+        module = import_by_name(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # the module is there, and something it imports is not: its own bug
@@ -210,6 +211,20 @@ def find_named(name: str, known: Mapping[str, Any], key: str) -> Any:
             f"{nearest(attribute, public)}"
         )
     return getattr(module, attribute)
+
+
+# Before the names of this project's packages: "scanfire." in a wheel, otherwise nothing.
+PREFIX = __name__.partition("experiments")[0]
+
+
+def import_by_name(name: str) -> ModuleType:
+    """Import a module; in a wheel this project's may be given by the short names of a checkout."""
+    try:
+        return importlib.import_module(PREFIX + name)
+    except ModuleNotFoundError as error:
+        if not PREFIX or error.name is None or not f"{PREFIX}{name}.".startswith(f"{error.name}."):
+            raise
+    return importlib.import_module(name)
 
 
 @contextmanager

@@ -12,14 +12,12 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from datasets.errors import UsageError, nearest
-from datasets.paths import as_path
+from datasets.errors import UsageError
 from experiments.config.components import alternatives, find_named, parameter_types
+from experiments.config.names import find_config
 from experiments.config.schema import Config
 from experiments.config.yaml_text import Written, read_written
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-SUFFIXES = (".yaml", ".yml", ".json")
 # Of a value that is not valid.
 LONGEST_SHOWN = 60
 # In place of messages that name Python's types.
@@ -75,27 +73,6 @@ def _without_params(written: Any) -> Any:
     if isinstance(written, dict):
         return {k: _without_params(v) for k, v in written.items() if k != "params"}
     return [_without_params(v) for v in written] if isinstance(written, list) else written
-
-
-def find_config(source: str) -> Path:
-    """The file of a configuration's name, or the file itself."""
-    file = as_path(source)
-    if file.suffix in SUFFIXES:
-        if not file.is_file():
-            siblings = [str(p) for p in file.parent.glob("*") if p.suffix in SUFFIXES]
-            raise UsageError(
-                f"configuration file {source} does not exist{nearest(source, siblings)}"
-            )
-        return file
-    path = CONFIGS / f"{source}.yaml"
-    if not path.is_file():
-        raise UsageError(f"no configuration is called '{source}'{nearest(source, config_names())}")
-    return path
-
-
-def config_names() -> list[str]:
-    """The names of the configurations that come with the project."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

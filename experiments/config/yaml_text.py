@@ -1,5 +1,6 @@
 """YAML 1.2's core schema: 3e-4 is a number, 010 is 10; ``no``, 12:30 and 2024-01-15 are text."""
 
+import math
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -119,3 +120,16 @@ def _load(text: str, source: str, loader: type[CoreLoader]) -> Any:
 def write_yaml(value: Any) -> str:
     """Write plain types as YAML that :func:`read_yaml` reads back to the same."""
     return yaml.dump(value, Dumper=CoreDumper, sort_keys=False, allow_unicode=True)
+
+
+def write_inline(value: Any) -> str:
+    """The same on one line, as it may stand behind a key."""
+    written: str = yaml.dump(
+        value,
+        Dumper=CoreDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=True,
+        width=math.inf,
+    )
+    return written.removesuffix("...\n").strip()

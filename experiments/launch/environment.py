@@ -67,6 +67,8 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    if not (PROJECT / ".git").exists():  # installed; a repository around it is another project's
+        return None
     return _output(["git", "-C", str(PROJECT), *arguments])
 
 

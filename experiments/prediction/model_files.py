@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.errors import UsageError, file_errors, nearest
 from datasets.paths import as_path
-from experiments.run_files import RunFile, is_finished, is_run, read_package, run_names
+from experiments.run_files import RunFile, is_finished, is_run, read_package, run_names, to_resume
 
 RECOMMENDED = "recommended"
 ZIP = ".zip"
@@ -71,7 +71,7 @@ def _checked(folder: Path) -> ModelFiles:
     if not is_run(folder):
         raise UsageError(f"{folder} holds no {RunFile.CONFIG}: it is no run")
     if (folder / RunFile.LOG).is_file() and not is_finished(folder):
-        raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then predict")
+        raise UsageError(f"{folder} was cut off: continue it ({to_resume(folder)}), then predict")
     files = ModelFiles(folder)
     if not any((folder / name).is_file() for name in (RunFile.WEIGHTS, RunFile.BASELINES)):
         raise UsageError(f"{folder} has no weights ({RunFile.WEIGHTS}): it is not a trained model")

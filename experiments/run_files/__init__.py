@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         new_run_dir,
         require_place,
         run_names,
+        to_resume,
         write_config,
     )
     from experiments.run_files.package import (

@@ -33,7 +33,7 @@ from engine.metrics import (
 from engine.reporting import figure_text, read_log, with_bounds
 from engine.statistics import Interval
 from experiments.config import metric_name, read_yaml, recompute_metrics
-from experiments.run_files.folder import RunFile, is_finished, is_run, run_names
+from experiments.run_files.folder import RunFile, is_finished, is_run, run_names, to_resume
 
 if TYPE_CHECKING:
     from datasets.cohort import Cohort
@@ -262,7 +262,7 @@ def read_run(folder: Path, name: str) -> FinishedRun:
     if missing:
         raise UsageError(f"{folder} lacks {missing[0]}: only finished runs can be compared")
     if (folder / RunFile.LOG).is_file() and not is_finished(folder):
-        raise UsageError(f"{folder} was cut off: continue it (run.py --resume), then compare")
+        raise UsageError(f"{folder} was cut off: continue it ({to_resume(folder)}), then compare")
     outputs, class_names = read_predictions(folder / RunFile.PREDICTIONS)
     splits = read_table(folder / RunFile.SPLITS, COLUMNS)
     resolved = folder / RunFile.RESOLVED  # runs of earlier versions have none

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +18,7 @@ from datasets.errors import UsageError, file_errors, nearest
 from datasets.files import write_whole
 from datasets.paths import as_path
 from engine.reporting import read_log
-from experiments.command_line import complain
+from experiments.command_line import as_typed, complain
 from experiments.config import write_yaml
 
 if TYPE_CHECKING:
@@ -129,6 +130,12 @@ def find_run(which: str, runs_dir: Path, exp_name: str) -> Path:
             return folder
     known = nearest(which, run_names(runs_dir))
     raise UsageError(f"--resume: no run '{which}' in {runs_dir}{known}")
+
+
+def to_resume(run_dir: Path) -> str:
+    """The command that continues a run of one process."""
+    words = shlex.join([str(run_dir / RunFile.CONFIG), "--resume", str(run_dir)])
+    return f"{as_typed('run.py')} {words}"
 
 
 def is_run(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from experiments.baselines import leaderboard_lines
 from experiments.builders import about_budget
 from experiments.launch import joined, tell_group
 from experiments.report.text import decision_lines
-from experiments.run_files import RunFile, RunLock, is_finished, require_place
+from experiments.run_files import RunFile, RunLock, is_finished, require_place, to_resume
 from experiments.runs.experiment import Experiment
 from experiments.runs.refit import about_refit
 from experiments.runs.run_setup import (
@@ -83,7 +83,7 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None) -> int:
         print(f"run folder  {experiment.run_dir}")
         print_setup(experiment)
         experiment.train()
-        stopped = _stopped(experiment)
+        stopped = _stopped(experiment, job)
         if stopped is None:
             experiment.hand_over()
     if stopped is not None:
@@ -94,7 +94,7 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None) -> int:
         experiment.go_on_alone()
     experiment.validate()
     experiment.refit()
-    stopped = _stopped(experiment)
+    stopped = _stopped(experiment, job)
     if stopped is not None:
         return stopped
     experiment.test()
@@ -106,10 +106,12 @@ def _run_stages(experiment: Experiment, job: LaunchContext | None) -> int:
     return 0
 
 
-def _stopped(experiment: Experiment) -> int | None:
+def _stopped(experiment: Experiment, job: LaunchContext | None) -> int | None:
     """The exit code if a signal stopped the training, with a line on how to continue."""
     if experiment.exit_code is not None:
-        print(f"to continue: --resume {experiment.run_dir}", flush=True)
+        run_dir = experiment.run_dir
+        command = to_resume(run_dir) if job is None else f"--resume {run_dir}"
+        print(f"to continue: {command}", flush=True)
     return experiment.exit_code
 
 

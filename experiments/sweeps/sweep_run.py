@@ -6,6 +6,7 @@ continues: it begins the trials that are missing, and those that were cut off.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from engine.metrics import LAST_EPOCH, better_when
 from engine.reporting import figure_text
 from experiments.baselines import comparison_metric
 from experiments.builders import digest_memory, read_cohort, split_cohort
+from experiments.command_line import as_typed
 from experiments.config import load_config, write_yaml
 from experiments.run_files import data_version, require_place, run_names, without_places
 from experiments.runs import states_of
@@ -176,6 +178,6 @@ def _write(sweep: Sweep, study: Any, folds: int | None) -> list[str]:
         f"best  {figure}, trial {best.number}: {shown_settings(best.params)}",
         f"of {of}, by which it was chosen: too good by the choice among trials; no trial has seen "
         "the test set",
-        f"next  python experiments/run.py {path}   trains it and tests it once",
+        f"next  {as_typed('run.py')} {shlex.quote(str(path))}   trains it and tests it once",
         f"open  {page}",
     ]

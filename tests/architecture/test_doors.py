@@ -11,7 +11,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = ("datasets", "engine", "experiments", "handlers", "models", "trainers")
+FLOORS = ("datasets", "engine", "experiments", "handlers", "models", "scanfire", "trainers")
 MOST_MODULES = 20
 # One file for each of many equal things.
 FLAT = {"handlers", "experiments/benchmarks"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = ("trainers", "experiments", "handlers", "engine", "models", "datasets")
+FLOORS = ("scanfire", "trainers", "experiments", "handlers", "engine", "models", "datasets")
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 

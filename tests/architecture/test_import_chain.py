@@ -10,7 +10,7 @@ import networkx  # type: ignore[import-untyped]
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = ("datasets", "engine", "experiments", "handlers", "models", "trainers")
+FLOORS = ("datasets", "engine", "experiments", "handlers", "models", "scanfire", "trainers")
 LONGEST_CHAIN, MOST_WITH_ONE_IMPORTER = 12, 60
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.docs.test_code_map import check_place
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = ("datasets", "models", "engine", "handlers", "experiments", "trainers")
+FLOORS = ("datasets", "models", "engine", "handlers", "experiments", "scanfire", "trainers")
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 

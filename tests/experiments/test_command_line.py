@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
+
 import pytest
 
 from datasets.errors import UsageError
-from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
+from experiments.command_line import (
+    CommandParser,
+    as_typed,
+    path_argument,
+    read_overrides,
+    run_command,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def refuse() -> int:
@@ -52,14 +64,14 @@ def parser() -> CommandParser:
 )
 def test_a_misspelt_option_gets_the_nearest(word, hint):
     with pytest.raises(UsageError, match=f"{word} is not known; did you mean {hint}?"):
-        parser().split_words(["a", word], {"seed"})
+        parser().split_words(["a", word], lambda: {"seed"})
     with pytest.raises(UsageError, match=f"{word}; did you mean {hint}?"):
         parser().parse_args(["a", word])
 
 
 def test_a_key_of_the_configuration_is_no_misspelt_option():
     words = ["--outs.x", "3", "--seed", "1"]
-    _, rest = parser().split_words(["a", *words], {"outs", "seed"})
+    _, rest = parser().split_words(["a", *words], lambda: {"outs", "seed"})
     assert rest == words
 
 
@@ -87,3 +99,46 @@ def test_overrides_are_read_in_either_spelling():
 def test_what_is_no_override_is_refused(words):
     with pytest.raises(UsageError):
         read_overrides(words)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch):
+    """What is printed to type next, after a command was started as ``started`` in a folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def next_command(started: str, python: str = "/somewhere/python") -> str:
+        monkeypatch.setattr(sys, "argv", [started])
+        monkeypatch.setattr(sys, "executable", python)
+        return as_typed("run.py")
+
+    return next_command
+
+
+def test_a_script_names_the_script_beside_it(typed, tmp_path):
+    script = str(ROOT / "experiments" / "compare.py")
+    assert typed(script) == f"/somewhere/python {ROOT}/experiments/run.py"
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    assert typed("experiments/audit_cohort.py") == "/somewhere/python experiments/run.py"
+
+
+def test_a_program_is_named_by_its_path_unless_the_shell_finds_it(typed, tmp_path, monkeypatch):
+    inside = tmp_path / "my env" / "bin" / "python"
+    script = str(ROOT / "experiments" / "compare.py")
+    assert typed(script, str(inside)).startswith("'my env/bin/python' ")
+    monkeypatch.setattr(shutil, "which", lambda name: str(inside) if name == "python" else None)
+    assert typed(script, str(inside)).startswith("python ")
+    assert typed(str(tmp_path / "bin" / "scanfire")) == "bin/scanfire run"
+    monkeypatch.setattr(shutil, "which", lambda name: str(tmp_path / "bin" / name))
+    assert typed(str(tmp_path / "bin" / "scanfire")) == "scanfire run"
+
+
+def test_the_one_command_names_itself(typed):
+    assert typed("/lib/scanfire/__main__.py") == "/somewhere/python -m scanfire run"
+    assert typed("a_notebook.py") == "scanfire run"
+
+
+def test_a_parser_is_called_as_it_was_typed(typed, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/lib/scanfire/__main__.py"])
+    with pytest.raises(SystemExit):
+        CommandParser(prog="cross_validate.py", usage="%(prog)s NAME").parse_args(["--help"])
+    assert "-m scanfire cv NAME" in capsys.readouterr().out

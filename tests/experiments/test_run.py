@@ -259,7 +259,7 @@ def test_a_run_ended_by_sigterm_is_resumed(config_file, settings, tmp_path):
     out, err = (tmp_path / OUT).read_text(), (tmp_path / ERR).read_text()
     assert process.exitcode == 143, err
     assert "Traceback" not in err
-    assert "to continue: --resume" in out
+    assert re.search("to continue: scanfire run .*config.yaml --resume ", out)
     assert_resume_auto_finishes(config_file, Path(settings["runs_dir"]) / "small", 6)  # two epochs
 
 
@@ -272,7 +272,7 @@ def test_a_run_ended_by_ctrl_c_is_resumed(config_file, settings, tmp_path, monke
     assert main([str(config_file), "--trainer.max_epochs", "1000", *handlers]) == 130
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
-    assert "to continue: --resume" in shown.out
+    assert re.search("to continue: scanfire run .*config.yaml --resume ", shown.out)
     assert_resume_auto_finishes(config_file, Path(settings["runs_dir"]) / "small", 4)
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import CohortError
-from datasets.importing.scan_intake import AGGREGATES, CommonAxis, OwnAxis, parse_axis
+from datasets.importing.choices import AGGREGATES
+from datasets.importing.scan_intake import CommonAxis, OwnAxis, parse_axis
 from datasets.readers import RawScan
 
 

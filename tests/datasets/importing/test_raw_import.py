@@ -5,6 +5,7 @@ import tarfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def settings_for(source: Path, format: str, **changes: Any) -> ImportSettings:
-    chosen = {"reader": READERS[format](), "axis": AXIS, **changes}
+    chosen = {"reader": resolve_name(READERS[format])(), "axis": AXIS, **changes}
     return ImportSettings(source, format, **chosen)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datasets.errors import CohortError
+from datasets.importing.choices import REASONS
 from datasets.importing.imported_cohort import ImportRoles
-from datasets.importing.scan_intake import REASONS, SampleIndex, ScanFilter, ScanIntake
+from datasets.importing.scan_intake import SampleIndex, ScanFilter, ScanIntake
 from datasets.readers import Naming, RawScan
 
 AXIS = "0:4:1"

@@ -139,4 +139,4 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, refusal, monkeypatc
     monkeypatch.setitem(sys.modules, "pyteomics.mzml", None)
     said = refusal(MzmlReader(), write_mzml(tmp_path / "S1.mzML", [PROFILE]))
     assert "mzML needs the package pyteomics" in said
-    assert "'.[import]'" in said
+    assert "'scanfire[import]'" in said

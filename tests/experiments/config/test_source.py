@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from datasets.errors import UsageError
 from experiments.config.components import alternatives
+from experiments.config.names import CONFIGS
 from experiments.config.schema import Config
-from experiments.config.source import CONFIGS, all_keys, check_config, load_config, set_key
+from experiments.config.source import all_keys, check_config, load_config, set_key
 from experiments.config.yaml_text import read_yaml, write_yaml
 
 PUBLIC_KEYS = {

@@ -84,7 +84,7 @@ def test_each_trial_is_a_run_and_the_best_is_a_configuration(search, folder, tmp
     assert len(lines) == 3
     assert f"val/auroc {trials[0].value:.4f}" in lines[0]
     assert "3 trials finished: 3 completed, 0 pruned" in out
-    assert f"next  python experiments/run.py {folder / 'best.yaml'}" in out
+    assert f"next  scanfire run {folder / 'best.yaml'}" in out
     config = load_config(str(folder / "best.yaml"))
     assert config.exp_name == "small-best"
     assert config.optimizer.lr == best.params["optimizer.lr"]
