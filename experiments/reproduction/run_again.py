@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 
 from datasets.errors import UsageError, one_line
 from experiments.builders import digest_memory, read_cohort
+from experiments.command_line import as_typed
 from experiments.config import Config, load_config
 from experiments.launch import describe_environment
 from experiments.reproduction.differences import TABLES, Difference, compare_folders
@@ -74,7 +76,7 @@ def reproduce(path: Path, root: Path | None = None, runs_dir: Path = Path("runs"
     found = compare_folders(packaged, experiment.run_dir)
     code, verdict = judge(found, bool(others))
     print(*(difference.told() for difference in found), verdict, sep="\n")
-    print(f"next  python experiments/compare.py {packaged} {experiment.run_dir}")
+    print(f"next  {as_typed('compare.py')} {shlex.join(map(str, (packaged, experiment.run_dir)))}")
     return code
 
 

@@ -75,7 +75,7 @@ def test_a_run_is_made_again_to_the_digit(
         assert (again / name).read_bytes() == (packaged_run / "runs/small" / name).read_bytes()
     assert (again / "small-reproduced.zip").is_file()
     unpacked = tmp_path / "runs" / "small-package"
-    assert f"compare.py {unpacked} {again}" in out
+    assert f"next  scanfire compare {unpacked} {again}" in out
     assert (unpacked / "checkpoints" / "model.safetensors").is_file()
 
 
