@@ -135,8 +135,9 @@ def test_a_trial_is_found_by_its_number(make_trainer, loader, storage):
         run(make_trainer(), loader, [0.6], Pruning(7, storage=storage))
 
 
-def resumed(make_trainer, loader, first, second, values, epochs):
+def resumed(make_trainer, loader, pair, values, epochs):
     """Train some epochs with one handler, then the rest in a new trainer with another."""
+    first, second = pair
     before, after = make_trainer(), make_trainer()
     run(before, loader, values, first, epochs)
     after.register_state("pruning", second)
@@ -150,7 +151,7 @@ def test_a_resumed_run_continues_its_trial(make_trainer, loader, storage):
     trial = study.ask()
     values = [0.6, 0.5, 0.7]
     numbered = [Pruning(trial.number, storage=storage) for _ in range(2)]
-    resumed(make_trainer, loader, *numbered, values, epochs=2)
+    resumed(make_trainer, loader, numbered, values, epochs=2)
     assert study.trials[0].intermediate_values == {1: 0.6, 2: 0.5, 3: 0.7}
     assert numbered[1].best == 0.7
 
@@ -160,7 +161,7 @@ def test_a_new_trial_is_told_the_epochs_of_the_one_that_it_repeats(make_trainer,
     study.ask()
     study.ask()
     handlers = [Pruning(number, storage=storage) for number in (0, 1)]
-    resumed(make_trainer, loader, *handlers, [0.6, 0.5, 0.7], epochs=2)
+    resumed(make_trainer, loader, handlers, [0.6, 0.5, 0.7], epochs=2)
     assert study.trials[0].intermediate_values == {1: 0.6, 2: 0.5}
     assert study.trials[1].intermediate_values == {1: 0.6, 2: 0.5, 3: 0.7}
 
@@ -168,7 +169,7 @@ def test_a_new_trial_is_told_the_epochs_of_the_one_that_it_repeats(make_trainer,
 def test_a_pruned_run_trains_no_further_when_resumed(make_trainer, loader, storage):
     study_of(storage, 2)
     handlers = [alone(storage) for _ in range(2)]
-    trainer, seen = resumed(make_trainer, loader, *handlers, [0.1] * 4, epochs=4)
+    trainer, seen = resumed(make_trainer, loader, handlers, [0.1] * 4, epochs=4)
     assert trainer.state.epoch == 2
     assert [notice["event"] for notice in seen] == ["nothing_to_train"]
     assert seen[0]["message"] == "the run was pruned after epoch 2"

@@ -82,7 +82,7 @@ def test_a_run_is_made_again_to_the_digit(
 def other_prediction(folder):
     of_this_code(folder)
     table = pd.read_csv(folder / "predictions.csv")
-    table.loc[0, "prob_case"] += 0.25
+    table["prob_case"] += 0.25 * (table.index == 0)
     table.to_csv(folder / "predictions.csv", index=False)
 
 
@@ -213,7 +213,7 @@ def test_missing_data_and_another_cohort_are_refused_before_training(package, co
     other = tmp_path / "cohort"
     shutil.copytree(cohort, other)
     samples = pd.read_csv(other / "samples.csv")
-    samples.loc[0, "age"] += 1
+    samples["age"] += samples.index == 0
     samples.to_csv(other / "samples.csv", index=False)
     with pytest.raises(UsageError, match=r"is not the run's cohort: samples\.csv"):
         reproduce(package, other, tmp_path / "runs")

@@ -36,7 +36,8 @@ def read(tmp_path):
 
 def test_the_guides_and_the_helps_example_are_spaces(read):
     guide = (ROOT / "docs" / "guide" / "sweep.md").read_text("utf-8")
-    assert len(read(re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1]).axes) == 7
+    (space, *_) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    assert len(read(space).axes) == 7
     example = "\n".join(re.findall(r"^  (\w[\w.]+: .*)$", EPILOG, re.MULTILINE))
     assert len(read(example).axes) == 5
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from functools import partial
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,12 @@ trainer.batch_size: [8, 16]
 """
 # Enough for a process to be killed in the middle of a training.
 LONG = [("trainer.max_epochs", "60"), ("checkpoint.save_top_k", "0")]
+
+
+def send(process: BaseProcess, number: signal.Signals) -> None:
+    """Send a signal to a process that runs."""
+    assert process.pid is not None
+    os.kill(process.pid, number)
 
 
 @pytest.fixture
@@ -226,7 +233,7 @@ def test_a_killed_sweep_is_taken_up_where_it_was(search, folder, tmp_path, monke
     monkeypatch.setattr(study_module, "GRACE_S", 2)
     process = start_forked(tmp_path, search, 1, *LONG)
     wait_for(lambda: has_epochs(folder / "trial-0"))
-    os.kill(process.pid, signal.SIGKILL)
+    send(process, signal.SIGKILL)
     process.join()
     assert states_of(folder) == ["RUNNING"]
     time.sleep(3)
@@ -245,7 +252,7 @@ def test_a_killed_sweep_is_taken_up_where_it_was(search, folder, tmp_path, monke
 def test_a_signal_stops_in_good_order_and_the_same_call_continues(search, folder, tmp_path):
     process = start_forked(tmp_path, search, 2, *LONG)
     wait_for(lambda: has_epochs(folder / "trial-0"))
-    os.kill(process.pid, signal.SIGTERM)
+    send(process, signal.SIGTERM)
     process.join()
     assert process.exitcode == 128 + signal.SIGTERM
     out = (tmp_path / OUT).read_text()
@@ -286,7 +293,7 @@ def any_running(folder):
 def test_workers_pass_on_a_signal(search, folder, tmp_path):
     process = start_forked(tmp_path, partial(search, 2, *LONG, jobs=2))
     wait_for(lambda: (folder / "study.db").is_file() and any_running(folder))
-    os.kill(process.pid, signal.SIGTERM)
+    send(process, signal.SIGTERM)
     process.join(100)
     assert process.exitcode == 128 + signal.SIGTERM
     assert "RUNNING" not in states_of(folder)
