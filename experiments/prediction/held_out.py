@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +65,9 @@ def trained_samples(model: LoadedModel) -> set[str]:
 
 
 def carried_points(model: LoadedModel) -> dict[str, OperatingPoint]:
-    """The operating point of each class or label that the run chose on its validation set."""
-    content = model.files.read(RunFile.METRICS)
-    test = (json.loads(content) if content else {}).get("test") or {}
+    """The operating point of each class or label that was chosen on held-out samples."""
     found = {}
-    for name, points in (test.get("thresholds") or {}).items():
+    for name, points in (model.decided.get("thresholds") or {}).items():
         if points:
             first = {**points[0], "threshold": _number(points[0]["threshold"])}
             found[name] = OperatingPoint(**first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +37,27 @@ SMALLEST = 1e-12
 class LoadedModel:
     """A trained network, a fitted baseline, or several seeds of a network.
 
-    The probabilities of several seeds are averaged. ``temperature`` calibrates them and
-    ``thresholds`` decide (:class:`experiments.prediction.Predictions`); :func:`read_decisions`
-    tells where both are from. ``files`` are those of the first predictor.
+    The probabilities of several seeds are averaged. ``decided`` are thresholds and calibration, by
+    :func:`read_decisions`; ``files`` are those of the first predictor.
     """
 
     files: ModelFiles
     predictors: Sequence[NetworkPredictor | BaselinePredictor]
-    temperature: float | None
-    thresholds: Mapping[str, float]
+    decided: Mapping[str, Any]
+
+    @property
+    def temperature(self) -> float | None:
+        """Divides the logits to calibrate them; None where the model has none."""
+        found = self.decided.get("calibration")
+        return found and float(found["temperature"])
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Of the positive class, each class against the rest, or each label; else empty."""
+        points = self.decided.get("thresholds") or {}
+        found = {name: own[0]["threshold"] for name, own in points.items()}
+        known = {name: float(value) for name, value in found.items() if value is not None}
+        return known if len(known) == len(found) else {}
 
     @property
     def fitted(self) -> Fitted:
@@ -120,16 +133,7 @@ def load_model(source: str | Path, device: str | None = None) -> LoadedModel:
     ]
     # Of several seeds the thresholds and the temperature are those of their mean.
     together = models[0] if len(models) == 1 else ModelFiles(models[0].where.parent)
-    decided = read_decisions(together)
-    calibration = decided.get("calibration")
-    points = {name: own[0]["threshold"] for name, own in (decided.get("thresholds") or {}).items()}
-    thresholds = {name: float(value) for name, value in points.items() if value is not None}
-    return LoadedModel(
-        models[0],
-        predictors,
-        temperature=calibration and float(calibration["temperature"]),
-        thresholds=thresholds if len(thresholds) == len(points) else {},
-    )
+    return LoadedModel(models[0], predictors, read_decisions(together))
 
 
 def read_decisions(files: ModelFiles) -> Mapping[str, Any]:

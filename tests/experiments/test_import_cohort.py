@@ -159,7 +159,7 @@ def test_a_cohort_without_a_label_says_so(tmp_path, capsys):
     assert main([*arguments, "--axis", "100:102:1"]) == 0
     said = capsys.readouterr().out
     assert "no label yet" in said
-    assert "--data.label COLUMN" in said
+    assert said.splitlines()[-1] == f"next  scanfire new {tmp_path / 'out'}"
 
 
 def test_files_choose_and_name_themselves_by_patterns(tmp_path):

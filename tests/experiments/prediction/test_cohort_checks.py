@@ -187,7 +187,8 @@ def test_values_of_some_samples_are_missing(train, root, tmp_path):
     written = pd.read_csv(run_dir / "predictions.csv")
     table = predictions.table()
     assert np.isnan(table["target_risk"][0])
-    assert table["prediction_risk"].tolist() == written["prediction_risk"].tolist()
+    # Matrix products of other numbers of rows may round otherwise.
+    assert table["prediction_risk"].tolist() == pytest.approx(written["prediction_risk"].tolist())
 
 
 def test_intensities_that_are_not_finite_are_refused(model, new_cohort, monkeypatch):

@@ -275,7 +275,7 @@ def test_a_continued_run_restores_own_handlers_that_it_was_given(make_config):
     cut.setup()
     cut.train()
     cut.close()
-    again = Experiment(make_config(**{"trainer.max_epochs": 3}), cut.run_dir, [second])
+    again = Experiment(make_config(**{"trainer.max_epochs": 3}), cut.run_dir, handlers=[second])
     again.setup()
     assert second.steps == first.steps == 6
     again.train()
