@@ -97,13 +97,15 @@ def open_study(storage: str, name: str, mode: str, of_folds: bool) -> Study:
 
 def _made_by_one(open_storage: Callable[[], Any]) -> Any:
     """Open a database, of which another process may be making the tables just now."""
-    from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError  # comes with Optuna
 
     for attempt in range(OPENINGS):
         try:
             return open_storage()
         except SQLAlchemyError as error:
-            if attempt + 1 == OPENINGS or "already exists" not in str(error):
+            # Two made a table, or its first row.
+            both = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if attempt + 1 == OPENINGS or not both:
                 raise
             time.sleep(OPENING_S)
     raise AssertionError("unreachable")
