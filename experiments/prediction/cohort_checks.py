@@ -33,6 +33,8 @@ from experiments.prediction.fitted import Fitted, NewCohort
 
 # Fewer points than this share of the model's, within its axis, hide its peaks.
 FEWEST_POINTS = 0.5
+# So many of the model's points between two neighbours of the cohort's would be made up.
+MOST_BETWEEN = 4
 IGNORE_LABELS, IMPUTE = "--ignore-labels", "--impute"
 
 
@@ -59,14 +61,18 @@ def check_cohort(source: str | Path | Cohort, fitted: Fitted, demands: Demands) 
     cohort.
     """
     cohort = source if isinstance(source, Cohort) else _read(as_path(source), fitted)
+    if not len(cohort):
+        raise CohortError(f"{cohort.root}: no sample is chosen; at least one was expected")
     notes: list[str] = []
     lacking = _lacking(cohort, fitted, demands, notes)
     absent = [*lacking, *({"spectra", "covariates"} - set(demands.reads))]
-    _check_units(cohort, fitted, absent, notes)
+    used = [] if "spectra" in absent else ["axis", "spectra"]
+    used += [] if "covariates" in absent else fitted.encoder.numeric
+    _check_units(cohort, fitted, used, notes)
     axis_map = None if "spectra" in absent else _fit_axis(cohort, fitted, notes)
     if "covariates" not in absent:
         cohort = _fit_covariates(cohort, fitted, demands.impute, notes)
-    targets = None if demands.ignore_labels else _read_targets(cohort, fitted)
+    targets = None if demands.ignore_labels else _read_targets(cohort, fitted, notes)
     return NewCohort(cohort, axis_map, absent, targets, notes)
 
 
@@ -106,11 +112,9 @@ def _lacking(cohort: Cohort, fitted: Fitted, demands: Demands, notes: list[str])
     return lacking
 
 
-def _check_units(cohort: Cohort, fitted: Fitted, absent: Sequence[str], notes: list[str]) -> None:
+def _check_units(cohort: Cohort, fitted: Fitted, used: Sequence[str], notes: list[str]) -> None:
     known: Mapping[str, str] = fitted.plain.get("units") or {}
     own = read_units(cohort.root)
-    used = [] if "spectra" in absent else ["axis", "spectra"]
-    used += [] if "covariates" in absent else fitted.encoder.numeric
     for name in (name for name in used if name in known and name in own):
         if known[name].split() != own[name].split():
             raise CohortError(
@@ -132,13 +136,23 @@ def _fit_axis(cohort: Cohort, fitted: Fitted, notes: list[str]) -> AxisMap | Non
         return None
     axis = f"the axis of {len(own)} points from {own[0]:g} to {own[-1]:g}"
     model = f"the model's of {len(wanted)} points from {wanted[0]:g} to {wanted[-1]:g}"
-    if len(own) < 2 or own[0] > wanted[0] or own[-1] < wanted[-1]:
+    # An end that differs by the rounding of float32 is the same one.
+    first, last = np.float32(own[0]), np.float32(own[-1])
+    if len(own) < 2 or first > np.float32(wanted[0]) or last < np.float32(wanted[-1]):
         raise CohortError(f"{cohort.root}: {axis} does not cover {model}")
     within = int(((own >= wanted[0]) & (own <= wanted[-1])).sum())
     if within < FEWEST_POINTS * len(wanted):
         raise CohortError(
             f"{cohort.root}: {axis} has {within} points within {model}; at least "
             f"{int(np.ceil(FEWEST_POINTS * len(wanted)))} were expected"
+        )
+    after = np.searchsorted(own, wanted)
+    between = np.bincount(after[own[np.minimum(after, len(own) - 1)] != wanted])
+    if len(between) and between.max() > MOST_BETWEEN:
+        place = min(max(int(between.argmax()), 1), len(own) - 1)
+        raise CohortError(
+            f"{cohort.root}: {axis} has no point between {own[place - 1]:g} and {own[place]:g}, "
+            f"where {model} has {between.max()}; at most {MOST_BETWEEN} are interpolated"
         )
     notes.append(f"{axis} is resampled to {model}")
     return AxisMap(own, wanted)
@@ -188,7 +202,7 @@ def _unknown(values: pd.Series, known: Sequence[str]) -> pd.Series:
     return given[~given.isin(list(known))].value_counts()
 
 
-def _read_targets(cohort: Cohort, fitted: Fitted) -> np.ndarray | None:
+def _read_targets(cohort: Cohort, fitted: Fitted, notes: list[str]) -> np.ndarray | None:
     """The targets, if the cohort has the model's columns of labels."""
     columns = list(fitted.plain.get("label") or [])
     samples, where = cohort.samples, cohort.root / SAMPLES_FILE
@@ -203,6 +217,8 @@ def _read_targets(cohort: Cohort, fitted: Fitted) -> np.ndarray | None:
         if fitted.task not in SEVERAL_COLUMNS:
             each = {name: number for number, name in enumerate(fitted.class_names)}
             numbers = fitted.config.data.labels or each
+        if fitted.task == "regression":
+            _check_units(cohort, fitted, columns, notes)
         targets = match_targets(samples, columns, fitted.task, numbers, str(where))
     except CohortError as error:
         raise CohortError(f"{error}; {IGNORE_LABELS} predicts without labels") from error

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from datasets.cohort import Cohort
 from datasets.errors import CohortError
 from experiments.prediction import load_model
 from tests.experiments.prediction.made_cohorts import (
@@ -203,3 +204,44 @@ def test_intensities_that_are_not_finite_are_refused(model, new_cohort, monkeypa
     new = model.check(new_cohort)
     with pytest.raises(CohortError, match=told):
         list(model.stream(new))
+
+
+def test_a_gap_of_an_axis_is_not_filled(model, new_cohort):
+    axis = np.load(new_cohort / "axis.npy").astype(np.float64)
+    within = (axis[20], axis[40])
+    parts = [np.linspace(axis[0], within[0], 60), np.linspace(within[1], axis[-1], 60)]
+    on_axis(new_cohort, np.concatenate(parts))
+    told = rf"no point between {within[0]:g} and {within[1]:g}, .* has 19; at most 4"
+    with pytest.raises(CohortError, match=told):
+        model.check(new_cohort)
+
+
+def test_half_of_the_models_points_are_no_gap(model, new_cohort):
+    axis = np.load(new_cohort / "axis.npy").astype(np.float64)
+    on_axis(new_cohort, axis[[*range(0, 63, 2), 63]])
+    assert any("resampled" in note for note in model.check(new_cohort).notes)
+
+
+def test_the_rounding_of_an_axis_is_no_shorter_one(model, new_cohort):
+    axis = np.load(new_cohort / "axis.npy").astype(np.float64)
+    finer = np.linspace(axis[0], axis[-1], 127)
+    on_axis(new_cohort, finer)
+    finer[0], finer[-1] = axis[0] * (1 + 1e-9), axis[-1] * (1 - 1e-9)
+    np.save(new_cohort / "axis.npy", finer)
+    assert any("resampled" in note for note in model.check(new_cohort).notes)
+
+
+def test_a_choice_of_no_samples_is_refused(model, new_cohort):
+    cohort = Cohort.read(new_cohort, task="unlabelled")
+    with pytest.raises(CohortError, match="no sample is chosen"):
+        model.check(cohort[[]])
+
+
+def test_values_in_another_unit_do_not_validate_a_regression(train, root, tmp_path):
+    run_dir = train("regression", data={"numeric": ["age", "CRP"]})
+    new = held_out(root, run_dir, tmp_path / "new")
+    set_unit(new, "BMI", "lb/in^2")
+    model = load_model(run_dir)
+    with pytest.raises(CohortError, match=r"unit of BMI is lb/in\^2.*--ignore-labels predicts"):
+        model.check(new)
+    assert model.check(new, ignore_labels=True).targets is None
