@@ -67,6 +67,7 @@ def make_parser() -> CommandParser:
 def predict(options: argparse.Namespace) -> int:
     """Predict a cohort and print what came of it; returns the exit code."""
     # Not before: it takes seconds to import what predicts.
+    from datasets.errors import UsageError
     from experiments.prediction import (
         Analyses,
         Asked,
@@ -76,11 +77,13 @@ def predict(options: argparse.Namespace) -> int:
     )
 
     require_free(options.out)
+    if options.report is not None and options.report.resolve() == options.out.resolve():
+        raise UsageError(f"--report: {options.report} is the file of --out; name another file")
     model = load_model(options.model, options.device)
     new = model.check(options.cohort, options.impute, options.ignore_labels)
-    print(*new.notes, sep="\n", end="\n" * bool(new.notes))
     asked = Asked(options.coverage, options.prevalence, options.explain, options.report)
     analyses = Analyses(model, new, asked)
+    print(*new.notes, sep="\n", end="\n" * bool(new.notes))
     predictions = predict_file(model, new, options.out, analyses.columns)
     print(f"{len(predictions)} samples predicted by {model.files.where}: {options.out}")
     for line in analyses.conclude(predictions):

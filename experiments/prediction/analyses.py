@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets.cohort import SAMPLE_ID, UNNAMED_AXIS
-from datasets.errors import UsageError
+from datasets.errors import UsageError, refused
 from engine.reporting import figure_text, metric_message, share_text, with_bounds
 from experiments.analysis import TrainingSummary, predicted_values
 from experiments.prediction.conformal import calibrate_sets
@@ -25,6 +25,7 @@ from experiments.prediction.drift import (
 from experiments.prediction.external_validation import (
     IN_THE_LARGE,
     SLOPE,
+    check_prevalence,
     headline,
     validate,
 )
@@ -82,8 +83,14 @@ class Analyses:
             from experiments.prediction.explain import check_explainable  # imports Plotly
 
             check_explainable(model, new, asked.explain)
-        if asked.prevalence is not None and new.targets is None:
-            raise UsageError("--prevalence: the cohort has no labels to validate the model by")
+        if asked.prevalence is not None:
+            check_prevalence(asked.prevalence, model.task)
+            if new.targets is None:
+                raise UsageError("--prevalence: the cohort has no labels to validate the model by")
+        # Read now: a file that is damaged must not be found when predictions are written.
+        self.trained = trained_samples(model)
+        self.points = carried_points(model)
+        self.internal = None if new.targets is None else internal_samples(model)
         self.held_out = self.sets = None
         if asked.coverage is not None:
             self.held_out = calibration_samples(model)
@@ -101,7 +108,11 @@ class Analyses:
     def summary(self) -> TrainingSummary | None:
         """That of the training set; None where an earlier version exported the model."""
         state = self.model.fitted.plain.get(SUMMARY)
-        return None if state is None else TrainingSummary.from_state_dict(state)
+        if state is None:
+            return None
+        damage = f"{self.model.files.where}: the training summary is not as a run writes it"
+        with refused(damage, KeyError, TypeError, ValueError, AttributeError):
+            return TrainingSummary.from_state_dict(state)
 
     @property
     def columns(self) -> list[Columns]:
@@ -155,7 +166,7 @@ class Analyses:
             drift = self._check(measured).compare(
                 dict(predicted_values(predictions.outputs, names))
             )
-        again = len(trained_samples(self.model).intersection(predictions.sample_ids))
+        again = len(self.trained.intersection(predictions.sample_ids))
         if again:
             yield (
                 f"{again} samples have the names of samples that the model was trained on; if they "
@@ -205,11 +216,11 @@ class Analyses:
         labelled = predictions.labelled
         if not len(labelled):
             return None, None, ""
-        fitted, points = self.model.fitted, carried_points(self.model)
+        fitted = self.model.fitted
         left_out = [SAMPLE_ID, *(fitted.plain.get("label") or [])]
         table = self.new.cohort.samples.iloc[labelled].drop(columns=left_out, errors="ignore")
         resamples = fitted.config.report.resamples
-        shared = (self.model.class_names, points, self.asked.prevalence)
+        shared = (self.model.class_names, self.points, self.asked.prevalence)
         external = validate(
             predictions.outputs.take(labelled.tolist()),
             predictions.groups[labelled].tolist(),
@@ -217,7 +228,7 @@ class Analyses:
             table,
             resamples,
         )
-        held_out = internal_samples(self.model)
+        held_out = self.internal
         if held_out is None:
             return external, None, ""
         internal = validate(held_out.outputs, held_out.groups, *shared, resamples=resamples)

@@ -135,9 +135,7 @@ def validate(
     whose values subgroups are made. UsageError for a prevalence out of range or of other tasks.
     """
     if prevalence is not None:
-        if outputs.task != "binary":
-            raise UsageError(f"a prevalence is of two classes, this model's task is {outputs.task}")
-        prevalence = require_range("prevalence", prevalence, 0, 1, open_low=True)
+        prevalence = check_prevalence(prevalence, outputs.task)
     names = list(names)
     if outputs.task == "regression":
         outputs = replace(outputs, targets=names)
@@ -156,6 +154,13 @@ def validate(
     if table is None:
         return found
     return replace(found, subgroups=list(_subgroups(found, points, table, seed)))
+
+
+def check_prevalence(prevalence: float, task: str) -> float:
+    """The prevalence; UsageError where it is out of range, or the task has no positive class."""
+    if task != "binary":
+        raise UsageError(f"a prevalence is of two classes, this model's task is {task}")
+    return require_range("prevalence", prevalence, 0, 1, open_low=True)
 
 
 def metrics_of(outputs: EpochOutputs) -> list[str]:

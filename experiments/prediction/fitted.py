@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from datasets.cohort import TargetScaler
 from datasets.covariates import CovariateEncoder
-from datasets.errors import CohortError, UsageError, one_line
+from datasets.errors import CohortError, UsageError, one_line, refused
 from datasets.loading import SpectraDataset
 from datasets.transforms import Compose
 from engine.metrics import CLASSES
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from datasets.cohort import Cohort
     from datasets.transforms import AxisMap
     from experiments.prediction.model_files import ModelFiles
+
+# What reading tensors that were changed, or cut off, can raise.
+DAMAGE = (RuntimeError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,10 @@ class Fitted:
     @classmethod
     def read(cls, files: ModelFiles) -> Fitted:
         """From a run's files; UsageError where they do not fit together."""
-        path = files.where / RunFile.CONFIG
-        text = files.require(RunFile.RESOLVED, RunFile.CONFIG).decode()
+        has_resolved = files.read(RunFile.RESOLVED) is not None
+        path = files.where / (RunFile.RESOLVED if has_resolved else RunFile.CONFIG)
+        with refused(f"{path} is not as a run writes it", UnicodeDecodeError):
+            text = files.require(path.name).decode()
         config = check_config(read_yaml(text, str(path)))
         try:
             content = io.BytesIO(files.require(RunFile.PREPROCESSING))
@@ -89,12 +95,15 @@ class Fitted:
             if "targets" in plain:
                 scaler = TargetScaler()
                 scaler.load_state_dict(plain["targets"])
-        except (RuntimeError, KeyError, TypeError, EOFError) as error:
+            fitted = cls(config, encoder, transforms, scaler, plain)
+            # Not where they are needed first, which may be later.
+            _ = fitted.task, fitted.class_names, fitted.axis
+        except DAMAGE as error:
             raise UsageError(
                 f"{files.where}: {RunFile.PREPROCESSING} is not as a run writes it: "
-                f"{one_line(error)}"
+                f"{one_line(error) or type(error).__name__}"
             ) from error
-        return cls(config, encoder, transforms, scaler, plain)
+        return fitted
 
     @property
     def task(self) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, one_line
 from engine.statistics import OperatingPoint
+from experiments.prediction.model_files import ModelFiles
 from experiments.prediction.predictor import BaselinePredictor
 from experiments.run_files import RunFile, SavedOutputs, outputs_of
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.prediction.loaded_model import LoadedModel
 
 OUT_OF_FOLD = "predictions_oof.csv"
+SPLIT_COLUMNS = ("sample_id", "group", "split")
 VALIDATION, TEST = "the validation set", "the run's test set"
 FOLDS = "the test folds of the cross-validation"
 # How a cross-validation names the fusion of baselines, which has the name of a network's.
@@ -56,12 +59,17 @@ def internal_samples(model: LoadedModel) -> HeldOut | None:
 
 
 def trained_samples(model: LoadedModel) -> set[str]:
-    """The names of the samples that a run was trained on; empty where it does not say."""
-    content = model.files.read(RunFile.SPLITS)
-    if content is None:
-        return set()
-    splits = _table(content)
-    return set(splits.loc[splits["split"] == "train", "sample_id"])
+    """The names of the samples that a model was trained on; empty where nothing says.
+
+    Those of the validation set are among them after a refit; of a recommended model all samples of
+    its cross-validation are.
+    """
+    splits = _table(model.files, RunFile.SPLITS, SPLIT_COLUMNS)
+    if splits is None:
+        folds = _fold_table(model)
+        return set() if folds is None else set(folds[1]["sample_id"])
+    parts = ["train", "val"] if model.fitted.config.trainer.refit else ["train"]
+    return set(splits.loc[splits["split"].isin(parts), "sample_id"])
 
 
 def carried_points(model: LoadedModel) -> dict[str, OperatingPoint]:
@@ -80,23 +88,20 @@ def _number(value: Any) -> float:
 
 
 def _of_run(model: LoadedModel, name: str, source: str) -> HeldOut | None:
-    content, splits = model.files.read(name), model.files.read(RunFile.SPLITS)
-    if content is None or splits is None:
+    table, rows = _table(model.files, name), _table(model.files, RunFile.SPLITS, SPLIT_COLUMNS)
+    if table is None or rows is None:
         return None
-    outputs = _outputs(_table(content), f"{model.files.where}: {name}")
-    rows = _table(splits)
+    outputs = _outputs(table, f"{model.files.where}: {name}")
     group_of = dict(zip(rows["sample_id"], rows["group"], strict=True))
     groups = [group_of.get(sample, sample) for sample in outputs.sample_id]
     return HeldOut(outputs, groups, source)
 
 
 def _of_folds(model: LoadedModel) -> HeldOut | None:
-    folder = model.files.where.absolute()
-    found = [up / OUT_OF_FOLD for up in folder.parents[:2] if (up / OUT_OF_FOLD).is_file()]
-    if not found:
+    folds = _fold_table(model)
+    if folds is None:
         return None
-    path = found[0]
-    table = _table(path.read_bytes())
+    path, table = folds
     table = table[~table["sample_id"].duplicated()]  # of several repeats the first
     own = model.predictors[0]
     names = [model.fitted.config.model.name]
@@ -113,9 +118,32 @@ def _of_folds(model: LoadedModel) -> HeldOut | None:
     return HeldOut(outputs, table["group"].tolist(), FOLDS)
 
 
-def _table(content: bytes) -> pd.DataFrame:
-    # As text: a class may be called NA, a sample 007.
-    return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+def _fold_table(model: LoadedModel) -> tuple[Path, pd.DataFrame] | None:
+    """The test folds' predictions, where a cross-validation has made the model."""
+    folders = model.files.where.absolute().parents[:2]
+    found = (_table(ModelFiles(up), OUT_OF_FOLD, ("sample_id", "group")) for up in folders)
+    both = zip((up / OUT_OF_FOLD for up in folders), found, strict=True)
+    return next(((path, table) for path, table in both if table is not None), None)
+
+
+def _table(
+    files: ModelFiles, name: str, columns: Sequence[str] = ("sample_id",)
+) -> pd.DataFrame | None:
+    """A file's table, every cell as text; None where there is none."""
+    content = files.read(name)
+    if content is None:
+        return None
+    try:
+        # As text: a class may be called NA, a sample 007.
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    except ValueError as error:  # empty, uneven, or not UTF-8
+        raise UsageError(
+            f"{files.where}: {name} is not as a run writes it: {one_line(error)}"
+        ) from error
+    for column in columns:
+        if column not in table:
+            raise UsageError(f"{files.where}: {name} is not as a run writes it: no {column!r}")
+    return table
 
 
 def _outputs(table: pd.DataFrame, where: str | Path) -> SavedOutputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,11 +140,8 @@ def read_decisions(files: ModelFiles) -> Mapping[str, Any]:
 
     A run's are of its validation set, a recommended model's of the cross-validation's test folds.
     """
-    content = files.read(RunFile.DECISIONS)
-    if content is not None:
-        return json.loads(content)  # type: ignore[no-any-return]
-    content = files.read(RunFile.METRICS)
-    return (json.loads(content) if content else {}).get("test") or {}
+    found = files.read_json(RunFile.DECISIONS)
+    return found or files.read_json(RunFile.METRICS).get("test") or {}
 
 
 def _mean_logits(each: Sequence[EpochOutputs]) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from datasets.errors import UsageError, file_errors, nearest
+from datasets.errors import UsageError, file_errors, nearest, refused
 from datasets.paths import as_path
 from experiments.run_files import RunFile, is_finished, is_run, read_package, run_names, to_resume
 
@@ -32,6 +34,17 @@ class ModelFiles:
         path = self.where / name
         with file_errors(f"cannot read {path}"):
             return path.read_bytes() if path.is_file() else None
+
+    def read_json(self, name: str) -> Mapping[str, Any]:
+        """The content of a file of JSON; empty where there is none."""
+        content = self.read(name)
+        if content is None:
+            return {}
+        with refused(f"{self.where}: {name} is not as a run writes it", ValueError):
+            found = json.loads(content)
+            if isinstance(found, dict):
+                return found
+            raise ValueError(f"a {type(found).__name__} of JSON")
 
     def require(self, *names: str) -> bytes:
         """The content of the first of these files that there is; UsageError where there is none."""

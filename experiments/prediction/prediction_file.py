@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,13 @@ Columns = Callable[[Predictions], Mapping[str, Any]]
 
 
 def require_free(out: Path, option: str = "--out") -> None:
-    """Refuse a file that is there already, or has no folder; UsageError."""
+    """Refuse a file that is there already, or has no folder to write to; UsageError."""
     if out.exists():
         raise UsageError(f"{option}: {out} exists and is not overwritten; name another file")
     if not out.parent.is_dir():
         raise UsageError(f"{option}: there is no folder {out.parent}")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{option}: the folder {out.parent} cannot be written to")
 
 
 def predict_file(

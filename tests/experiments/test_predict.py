@@ -105,6 +105,77 @@ def test_a_file_is_not_overwritten(run_dir, new_cohort, tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--prevalence", "0"], "prevalence: a number above 0 and below 1"),
+        (["--prevalence", "2"], "prevalence: a number above 0 and below 1"),
+        (["--coverage", "1.5"], "coverage: a number above 0 and below 1"),
+        (["--coverage", "0.999"], "needs 999 groups"),
+        (["--explain", "3"], "--explain draws on a page"),
+        (["--report", "p.csv"], "--report: p.csv is the file of --out"),
+        (["--report", "nowhere/p.html"], "--report: there is no folder nowhere"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_nothing_is_written(
+    run_dir, new_cohort, tmp_path, monkeypatch, capsys, options, told
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    change_samples(new_cohort, lambda table: table.assign(age=["", *table["age"].iloc[1:]]))
+    assert run(run_dir, new_cohort, "--out", "p.csv", *options) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert told in line
+    assert not said.out
+    assert not list(out.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    run_dir, new_cohort, tmp_path, monkeypatch, capsys
+):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    whole = os.access
+    # Permissions do not stop an administrator.
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and whole(path, mode))
+    out, page = locked / "p.csv", locked / "p.html"
+    assert run(run_dir, new_cohort, "--out", out) == 2
+    assert "--out: the folder" in capsys.readouterr().err
+    assert run(run_dir, new_cohort, "--out", tmp_path / "p.csv", "--report", page) == 2
+    assert "--report: the folder" in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", b'{"test": '),
+        ("metrics.json", b"[]"),
+        ("resolved.yaml", b"\xff\xfe"),
+        ("preprocessing.pt", b"junk" * 100),
+        ("preprocessing.pt", b""),
+        ("splits.csv", b""),
+        ("splits.csv", b"sample_id,group\n1,2\n"),
+        ("predictions.csv", b""),
+        ("predictions.csv", b"sample_id\n1\n"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_one_line_and_nothing_is_written(
+    run_dir, new_cohort, tmp_path, capsys, name, content
+):
+    damaged, out = tmp_path / "damaged", tmp_path / "p.csv"
+    shutil.copytree(run_dir, damaged)
+    (damaged / name).write_bytes(content)
+    assert run(damaged, new_cohort, "--out", out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {damaged}")
+    assert name in line
+    assert "not as a run writes it" in line
+    assert not out.exists()
+
+
 def test_a_run_is_found_by_its_name(run_dir, new_cohort, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run_dir, "runs/mine")

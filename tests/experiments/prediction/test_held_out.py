@@ -10,7 +10,12 @@ import pandas as pd
 import pytest
 
 from datasets.errors import UsageError
-from experiments.prediction import calibration_samples, carried_points, load_model
+from experiments.prediction import (
+    calibration_samples,
+    carried_points,
+    load_model,
+    trained_samples,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +78,26 @@ def test_folds_of_other_models_do_not_calibrate(recommended):
 def test_without_predictions_nothing_calibrates(recommended):
     (recommended[0] / "predictions_oof.csv").unlink()
     with pytest.raises(UsageError, match=r"recommended has no predictions_val.csv"):
+        calibration_samples(load_model(recommended[0]))
+
+
+def test_samples_of_the_training_are_known_by_name(run_dir, recommended, tmp_path):
+    splits = pd.read_csv(run_dir / "splits.csv", dtype=str).set_index("split")["sample_id"]
+    assert trained_samples(load_model(run_dir)) == set(splits["train"])
+    refit = tmp_path / "refit"
+    shutil.copytree(run_dir, refit)
+    path = refit / "resolved.yaml"
+    assert "  refit: false\n" in path.read_text()
+    path.write_text(path.read_text().replace("  refit: false\n", "  refit: true\n"))
+    assert trained_samples(load_model(refit)) == {*splits["train"], *splits["val"]}
+    folder, own = recommended
+    assert trained_samples(load_model(folder)) == set(own["sample_id"])
+
+
+@pytest.mark.parametrize("content", ["", "x\n1\n"])
+def test_damaged_predictions_of_folds_are_refused(recommended, content):
+    (recommended[0] / "predictions_oof.csv").write_text(content)
+    with pytest.raises(UsageError, match=r"predictions_oof\.csv is not as a run writes it"):
         calibration_samples(load_model(recommended[0]))
 
 
