@@ -19,8 +19,9 @@ class CohortError(UsageError):
 def nearest(name: object, choices: Iterable[object]) -> str:
     """The end of an error line: "; did you mean 'age'? (choices: age, sex)"."""
     names = [str(choice) for choice in choices]
-    close = get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    folded = {choice.casefold(): choice for choice in reversed(names)}
+    close = get_close_matches(str(name).casefold(), folded, n=1)
+    hint = f"; did you mean '{folded[close[0]]}'?" if close else ""
     shown = ", ".join(names[:MAX_CHOICES_SHOWN]) or "none"
     more = f", and {len(names) - MAX_CHOICES_SHOWN} more" if len(names) > MAX_CHOICES_SHOWN else ""
     return f"{hint} (choices: {shown}{more})"

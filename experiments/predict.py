@@ -85,7 +85,7 @@ def predict(options: argparse.Namespace) -> int:
     analyses = Analyses(model, new, asked)
     print(*new.notes, sep="\n", end="\n" * bool(new.notes))
     predictions = predict_file(model, new, options.out, analyses.columns)
-    print(f"{len(predictions)} samples predicted by {model.files.where}: {options.out}")
+    print(f"{len(predictions)} samples predicted by {model.where}: {options.out}")
     for line in analyses.conclude(predictions):
         print(line)
     return 0

@@ -192,7 +192,7 @@ class Analyses:
             scans = placed_scans(self.model, self.new, rows)
         page = PredictionPage(
             name=fitted.config.exp_name,
-            model=str(self.model.files.where),
+            model=str(self.model.where),
             language=fitted.config.report.language,
             predictions=predictions,
             drift=drift,

@@ -45,6 +45,12 @@ class LoadedModel:
     decided: Mapping[str, Any]
 
     @property
+    def where(self) -> Path:
+        """The folder or package of the model, of several seeds the one that holds them."""
+        own = self.files.where
+        return own if len(self.predictors) == 1 else own.parent
+
+    @property
     def temperature(self) -> float | None:
         """Divides the logits to calibrate them; None where the model has none."""
         found = self.decided.get("calibration")

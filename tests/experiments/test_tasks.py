@@ -377,7 +377,7 @@ def test_a_task_runs_on_a_gpu_without_waiting_for_it(run, task):
         (
             "regression",
             {"metrics": ["mae[bmi]"]},
-            r"'mae\[bmi\]': no target is called 'bmi' \(choices: risk, BMI\)",
+            r"'mae\[bmi\]': no target is called 'bmi'; did you mean 'BMI'\?",
         ),
         ("regression", {"loss.name": "bce"}, "'bce' does not fit task 'regression'"),
         ("regression", {"data.label": "label"}, "'case' of sample .* is not a finite number"),

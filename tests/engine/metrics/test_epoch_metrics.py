@@ -97,7 +97,8 @@ def test_an_error_in_unlike_units_has_no_mean():
             metric_value(name, outputs)
     named = replace(outputs, targets=["age", "BMI"])
     assert metric_value("mae[BMI]", named) == 1
-    with pytest.raises(UsageError, match=r"no target is called 'bmi' \(choices: age, BMI\)"):
+    told = r"no target is called 'bmi'; did you mean 'BMI'\? \(choices: age, BMI\)"
+    with pytest.raises(UsageError, match=told):
         metric_value("mae[bmi]", named)
 
 

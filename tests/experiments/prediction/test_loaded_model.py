@@ -233,3 +233,34 @@ def test_a_sample_of_more_scans_than_the_runs_budget_is_predicted(train, root, t
     predictions = load_model(run_dir).predict(new)
     assert len(predictions) == 1
     assert bool(torch.isfinite(predictions.logits).all())
+
+
+def test_several_seeds_are_one_model_by_the_name_of_their_folder(run_dir, new_cohort, tmp_path):
+    folder = tmp_path / "recommended"
+    for seed in (0, 1):
+        shutil.copytree(run_dir, folder / f"seed{seed}")
+    several = load_model(tmp_path)
+    assert several.where == folder
+    assert len(several.predictors) == 2
+    one = load_model(folder / "seed1")
+    assert one.where == folder / "seed1"
+    found, expected = (model.predict(new_cohort).probabilities for model in (several, one))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda plain: plain.pop("task"), "'task'"),
+        (lambda plain: plain["transforms"].pop("axis"), "'axis'"),
+        (lambda plain: plain["covariates"].pop("numeric"), "'numeric'"),
+    ],
+)
+def test_a_preprocessing_that_lacks_something_is_refused(run_dir, tmp_path, change, told):
+    other = tmp_path / "other"
+    shutil.copytree(run_dir, other)
+    plain = torch.load(other / "preprocessing.pt", weights_only=True)
+    change(plain)
+    torch.save(plain, other / "preprocessing.pt")
+    with pytest.raises(UsageError, match=rf"preprocessing\.pt is not as a run writes it: {told}"):
+        load_model(other)
