@@ -93,6 +93,13 @@ class Analyses:
         self.internal = None if new.targets is None else internal_samples(model)
         self.held_out = self.sets = None
         if asked.coverage is not None:
+            reads = set(model.predictors[0].reads)
+            absent = reads.intersection(new.absent)
+            if absent:
+                raise UsageError(
+                    "--coverage: prediction sets are calibrated on samples with "
+                    f"{' and '.join(sorted(reads))}; the cohort has no {' and '.join(absent)}"
+                )
             self.held_out = calibration_samples(model)
             of = self.held_out
             self.sets = calibrate_sets(of.outputs, of.groups, model.class_names, asked.coverage)

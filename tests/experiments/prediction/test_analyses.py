@@ -22,7 +22,12 @@ from experiments.prediction import Analyses, Asked, load_model, predict_file
 from experiments.prediction.drift import NO_SUMMARY
 from experiments.runs import Experiment
 from tests.experiments.conftest import SMALL_TFT
-from tests.experiments.prediction.made_cohorts import change_samples, held_out, take
+from tests.experiments.prediction.made_cohorts import (
+    change_samples,
+    held_out,
+    leave_out_spectra,
+    take,
+)
 
 pytestmark = pytest.mark.slow
 SAMPLES, POINTS = 240, 128
@@ -247,6 +252,16 @@ def test_every_task_has_a_page(train, root, tmp_path, task):
         "regression": ["lower_risk", "lower_BMI"],
     }
     assert sets == expected[task]
+
+
+def test_sets_of_both_modalities_are_not_given_without_one(train, root, tmp_path):
+    run_dir = train(model={"name": "tft", "params": SMALL_TFT | {"modality_dropout": 0.5}})
+    new = held_out(root, run_dir, tmp_path / "new")
+    assert analysed(run_dir, new, tmp_path / "both.csv", coverage=0.5)[2].sample_ids
+    leave_out_spectra(new)
+    with pytest.raises(UsageError, match=r"--coverage: .*covariates and spectra.* has no spectra"):
+        analysed(run_dir, new, tmp_path / "p.csv", coverage=0.5)
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_nothing_is_overwritten_and_explain_needs_a_page(larger, new, tmp_path):
