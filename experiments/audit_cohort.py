@@ -19,7 +19,6 @@ from experiments.command_line import (
     USAGE_ERROR,
     CommandParser,
     path_argument,
-    read_overrides,
     run_command,
 )
 from experiments.config import SUFFIXES, config_names, section_names
@@ -55,8 +54,7 @@ def make_parser() -> CommandParser:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    known, rest = make_parser().split_words(arguments, section_names)
-    return known, read_overrides(rest)
+    return make_parser().split_overrides(arguments, section_names)
 
 
 def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:

@@ -100,6 +100,13 @@ class CommandParser(argparse.ArgumentParser):
                 raise UsageError(f"{word} is not known{hint} (--help shows all options)")
         return known, rest
 
+    def split_overrides(
+        self, arguments: Sequence[str], sections: Callable[[], Container[str]]
+    ) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+        """The tool's own options, and configuration overrides."""
+        known, rest = self.split_words(arguments, sections)
+        return known, read_overrides(rest)
+
 
 def version() -> str:
     """The installed version."""
@@ -107,6 +114,13 @@ def version() -> str:
         return metadata.version("scanfire")
     except metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+def whole_number(smallest: int, text: str) -> int:
+    """A number of the command line, for ``type=``."""
+    if not text.isdecimal() or int(text) < smallest:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {smallest} on")
+    return int(text)
 
 
 def path_argument(text: str) -> Path:

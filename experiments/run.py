@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path.cwd()))
 
 from datasets.errors import UsageError
-from experiments.command_line import CommandParser, read_overrides, run_command
+from experiments.command_line import CommandParser, run_command
 from experiments.config import config_names, find_config, section_names
 from experiments.launch import current_launch, quiet_others
 
@@ -55,8 +55,7 @@ def make_parser() -> CommandParser:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    known, rest = make_parser().split_words(arguments, section_names)
-    return known, read_overrides(rest)
+    return make_parser().split_overrides(arguments, section_names)
 
 
 def configure(

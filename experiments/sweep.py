@@ -11,7 +11,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
     sys.path.append(str(Path.cwd()))
 
-from experiments.command_line import CommandParser, path_argument, read_overrides, run_command
+from experiments.command_line import CommandParser, path_argument, run_command, whole_number
 from experiments.config import config_names, section_names
 
 EPILOG = """\
@@ -54,7 +54,7 @@ def make_parser() -> CommandParser:
     ):
         parser.add_argument(
             f"--{name}",
-            type=partial(_at_least, least),
+            type=partial(whole_number, least),
             default=default,
             required=name == "trials",
             metavar="N",
@@ -72,14 +72,7 @@ def make_parser() -> CommandParser:
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
     """Split the command line into the tool's own options and configuration overrides."""
-    known, rest = make_parser().split_words(arguments, section_names)
-    return known, read_overrides(rest)
-
-
-def _at_least(smallest: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < smallest:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {smallest} on")
-    return int(text)
+    return make_parser().split_overrides(arguments, section_names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
