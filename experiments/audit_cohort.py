@@ -66,9 +66,11 @@ def configure(source: str, overrides: Sequence[tuple[str, str]]) -> Config:
         return check_written(values, overrides)
     names = config_names()
     if source not in names and Path(source).suffix not in SUFFIXES:
-        raise UsageError(
-            f"'{source}' is neither a cohort's folder nor a configuration{nearest(source, names)}"
-        )
+        from datasets.cohort import SAMPLES_FILE
+
+        cohorts = sorted(str(samples.parent) for samples in Path().glob(f"*/{SAMPLES_FILE}"))
+        known = nearest(source, [*cohorts, *names])
+        raise UsageError(f"'{source}' is neither a cohort's folder nor a configuration{known}")
     return load_config(source, overrides)
 
 

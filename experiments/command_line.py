@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -11,11 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from datasets.errors import UsageError
+from datasets.errors import UsageError, nearest
 from datasets.paths import as_path
 from engine.reporting import safe_streams
 
 USAGE_ERROR = 2
+# As argparse words it.
+INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<choices>.*)\)$")
 INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
 
 # What follows ``scanfire``: its script, and what it does.
@@ -70,9 +73,14 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--accept", action="append", default=[], metavar="FINDING", help=about)
 
     def error(self, message: str) -> NoReturn:
-        """Complain; of an option that does not exist, name the nearest."""
+        """Complain; of an option or a choice that does not exist, name the nearest."""
         _, unrecognized, words = message.partition("unrecognized arguments: ")
         hint = self.nearest_option(words.split()[0]) if unrecognized else ""
+        wrong = INVALID_CHOICE.search(message)
+        if wrong:
+            choices = re.findall(r"[\w.-]+", wrong["choices"])
+            message = f"{message[: wrong.start()]}'{wrong['word']}' is unknown"
+            hint = nearest(wrong["word"], choices)
         raise UsageError(f"{message}{hint} (--help shows all options)")
 
     def nearest_option(self, word: str) -> str:

@@ -172,10 +172,13 @@ class SampleIndex:
         """Add a scan; CohortError where it is there, or differs in a decisive column."""
         earlier = self._sources.get((sample_id, scan))
         if earlier is not None:
-            where = f"{source}, twice" if earlier == source else f"{earlier} and {source}"
+            if earlier == source:
+                where, mend = f"{source}, twice", "number the rows of a sample in a column 'scan'"
+            else:
+                where = f"{earlier} and {source}"
+                mend = "a column 'scan' tells the rows of a sample apart, --sample-from its files"
             raise CohortError(
-                f"duplicate: sample {sample_id!r}, scan {scan!r}, stands in {where}; a column "
-                "'scan' tells the rows of a sample apart, --sample-from its files"
+                f"duplicate: sample {sample_id!r}, scan {scan!r}, stands in {where}; {mend}"
             )
         self._sources[sample_id, scan] = source
         known = self.samples.setdefault(sample_id, dict(columns))

@@ -21,6 +21,8 @@ from engine.metrics import CLASSES, CustomMetric, EpochMetrics
 from engine.optim import OPTIMIZERS, GroupSettings, build_optimizer
 from experiments.builders.data import TRAIN
 from experiments.config import (
+    AUTOMATIC,
+    ENSEMBLE,
     OptimizerConfig,
     TermConfig,
     construct,
@@ -300,7 +302,9 @@ def _needs(name: str, key: str, modality: str, task: str) -> bool:
 def _find_model(name: str, key: str, task: str) -> Any:
     """A network's class; the nearest name of an ensemble's member may be of a classical model."""
     of_member = key.startswith("model.members.")
-    further = dict.fromkeys(classical_names(task)) if of_member else {}
+    further: dict[str, Any] = dict.fromkeys(classical_names(task))
+    if not of_member:
+        further = {whole: whole for whole in (AUTOMATIC, ENSEMBLE)}  # shown, built elsewhere
     return find_named(name, {**MODELS, **further}, key)
 
 

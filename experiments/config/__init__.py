@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from experiments.config.schema import (
         AUXILIARY_TERMS,
+        ENSEMBLE,
         Config,
         EarlyStoppingConfig,
         MemberConfig,

@@ -61,6 +61,11 @@ def export_model(trained: TrainedModel, kind: str, out: Path | None = None) -> E
     chosen = FORMATS[require_choice("format", kind, FORMATS)]
     path = out or trained.folder / f"{trained.name}{chosen.suffix}"
     beside = path.with_name(path.name + BESIDE)
+    named = next((name for name, each in FORMATS.items() if each.suffix == path.suffix), kind)
+    if named != kind:
+        raise UsageError(
+            f"--out {path}: {path.suffix} is the suffix of --format {named}, not {kind}"
+        )
     for there in (path, beside):
         if there.exists():
             raise UsageError(f"{there} exists and is left as it is: name another file by --out")

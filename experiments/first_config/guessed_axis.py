@@ -21,8 +21,8 @@ class Technique(NamedTuple):
 
 
 MASS = Technique("mass spectra", "m/z", False)
-RAMAN = Technique("Raman", "cm-1", True)
-INFRARED = Technique("FT-IR", "cm-1", True)
+# One may be normalised and the other in percent, so that intensities do not tell which.
+VIBRATIONAL = Technique("Raman or FT-IR", "cm-1", True)
 NEAR_INFRARED = Technique("NIR", "nm", True)
 
 
@@ -42,5 +42,5 @@ def guess_technique(axis: np.ndarray, spectra: np.ndarray, unit: str) -> Techniq
         return MASS
     vibrates = high <= 4100 and (low < 700 or (absorbance and high > 2600))
     if unit in ("cm-1", "cm^-1", "1/cm", "cm⁻¹") or (not unit and vibrates):
-        return INFRARED if absorbance else RAMAN
+        return VIBRATIONAL
     return None

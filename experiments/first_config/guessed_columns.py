@@ -28,6 +28,11 @@ MOST_CATEGORIES = 20
 MOSTLY = 0.8
 # Columns that number the scans or samples of a patient.
 REPLICATE = re.compile(r"(?:.*[^a-z])?(?:rep|replicate)(?:[^a-z].*)?")
+# Days such as 2024-01-31, 31.01.2024 or 1/31/24, with a time or without.
+DAY = re.compile(
+    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(?:\d{2}){1,2})(?:[T ].*)?"
+)
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 # Where its logarithm is less skewed than this, and the numbers are more.
 SKEWED = 1.0
 
@@ -83,6 +88,13 @@ def guess_columns(table: pd.DataFrame, roles: Mapping[str, Any], where: str) -> 
         for column in table.columns:
             if column not in (SAMPLE_ID, group, *labels):
                 _place(columns, column, table)
+    if "label" not in roles:
+        columns.questions += [
+            f"{c} reads like a label, too, and is a covariate now. Is it known before {labels[0]}? "
+            f"Otherwise take it out; --label {c} would learn it."
+            for c in [*columns.numeric, *columns.categorical]
+            if _plain(c) in LABEL_WORDS
+        ]
     columns.log = [c for c in columns.numeric if _is_skewed(_numbers(table[c]))]
     return columns
 
@@ -170,6 +182,14 @@ def _place(columns: Columns, name: str, table: pd.DataFrame) -> None:
         columns.idle[name] = "names of patients"
     elif table[columns.group].nunique() < len(table) and _same(table, name, columns.group):
         columns.idle[name] = f"{columns.group} in another form"
+    elif values.str.fullmatch(DAY).mean() >= MOSTLY:
+        columns.idle[name] = "days"
+    elif values.str.fullmatch(DECIMAL_COMMA).mean() >= MOSTLY:
+        columns.idle[name] = f"numbers with a decimal comma, such as {values.iloc[0]!r}"
+        columns.questions.append(
+            f"{name} has numbers with a decimal comma, such as {values.iloc[0]!r}. Write points, "
+            "then add it to numeric."
+        )
     elif readable == 1:
         (columns.numeric if different > 2 else columns.categorical).append(name)
     elif readable >= MOSTLY:

@@ -15,6 +15,8 @@ from experiments.command_line import as_typed
 
 # More columns called by numbers are the points of a spectrum.
 MOST_NUMBERED = 20
+# Columns of these names, with another value in each row, name the samples.
+NAMES = (["sample"], ["name"], ["patient"], ["subject"])
 
 
 def cohort_of(path: Path) -> Path:
@@ -54,7 +56,7 @@ def _from_table(path: Path) -> Path:
     if ids is None:
         raise CohortError(
             f"{path}: no column names the samples; one called {SAMPLE_ID}, with another name in "
-            "each row, was expected"
+            f"each row, was expected (columns: {', '.join(header)})"
         )
     header = [SAMPLE_ID if n == ids else name for n, name in enumerate(header)]
     folder = path.with_suffix("")
@@ -70,5 +72,5 @@ def _names_samples(name: str, number: int, table: list[list[str]]) -> bool:
     """Whether a column has another value in each row, and a name that says so."""
     values = [cells[number] for cells in table]
     words = name.lower().replace("_", " ").split()
-    named = name == SAMPLE_ID or words[-1:] == ["id"] or words in (["sample"], ["name"])
+    named = name == SAMPLE_ID or words[-1:] == ["id"] or words in NAMES
     return named and all(values) and len(set(values)) == len(values)

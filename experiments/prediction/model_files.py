@@ -62,7 +62,8 @@ def find_models(source: str | Path, runs_dir: Path = Path("runs")) -> list[Model
     or a package. UsageError where there is no trained model.
     """
     path = as_path(source)
-    if not path.exists() and (runs_dir / path).exists():
+    # A run is often called as its cohort, whose folder may stand here.
+    if not path.is_file() and not _holds_models(path) and (runs_dir / path).exists():
         path = runs_dir / path
     if path.is_file() and (path.suffix == ZIP or zipfile.is_zipfile(path)):
         names = read_package(path)
@@ -73,10 +74,18 @@ def find_models(source: str | Path, runs_dir: Path = Path("runs")) -> list[Model
         raise UsageError(f"no run, package or cross-validation '{source}'{known}")
     if (path / RECOMMENDED).is_dir():
         path = path / RECOMMENDED
-    seeds = [seed for seed in path.glob("seed*") if is_run(seed)]
+    seeds = _seeds(path)
     if seeds:
         return [_checked(seed) for seed in sorted(seeds, key=lambda seed: int(seed.name[4:]))]
     return [_checked(path)]
+
+
+def _seeds(folder: Path) -> list[Path]:
+    return [seed for seed in folder.glob("seed*") if is_run(seed)]
+
+
+def _holds_models(folder: Path) -> bool:
+    return is_run(folder) or (folder / RECOMMENDED).is_dir() or bool(_seeds(folder))
 
 
 def _checked(folder: Path) -> ModelFiles:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
@@ -120,13 +121,18 @@ def _compare_weights(packaged: Path, again: Path) -> Difference:
     shapes = [{key: tensor.shape for key, tensor in of.items()} for of in (before, now)]
     if shapes[0] != shapes[1]:
         return Difference(name, 0, other="the model has other weights")
-    largest = {
-        key: float(abs(tensor.astype(float) - now[key].astype(float)).max(initial=0.0))
-        for key, tensor in before.items()
-    }
+    largest = {key: _largest_apart(tensor, now[key]) for key, tensor in before.items()}
     where = max(largest, key=lambda key: largest[key]) if largest else ""
     count = sum(tensor.size for tensor in before.values())
     return Difference(name, count, largest.get(where, 0.0), where)
+
+
+def _largest_apart(before: np.ndarray, now: np.ndarray) -> float:
+    """Infinite where a NaN or an infinite number stands in one of them only."""
+    old, new = before.astype(float), now.astype(float)
+    same = (old == new) | (np.isnan(old) & np.isnan(new))
+    apart = np.abs(np.subtract(old, new, out=np.zeros_like(old), where=~same))
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def _compare(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference:

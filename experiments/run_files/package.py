@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from safetensors import SafetensorError, deserialize
 
-from datasets.errors import UsageError, file_errors
+from datasets.errors import UsageError, file_errors, nearest
 from datasets.files import replaced, write_whole
 from experiments.config import read_yaml, write_yaml
 from experiments.run_files.folder import RunFile
@@ -100,7 +100,10 @@ def write_package(run_dir: Path, name: str) -> Path:
 def read_package(path: Path) -> dict[str, PackedFile]:
     """Check each file of a package, and that the weights open; returns them in their order."""
     if not path.is_file():
-        raise UsageError(f"no package at {path}")
+        own = path / f"{path.name}.zip"  # of a run's folder
+        beside = sorted(str(zipped) for zipped in path.parent.glob("*.zip"))
+        hint = f"; did you mean '{own}'?" if own.is_file() else nearest(path, beside)
+        raise UsageError(f"no package at {path}{hint}")
     try:
         with zipfile.ZipFile(path) as archive:
             return _check(archive, path)
@@ -109,7 +112,7 @@ def read_package(path: Path) -> dict[str, PackedFile]:
             raise
         raise UsageError(
             f"{path} is no whole package: {' '.join(str(error).split())}; a zip archive that "
-            "write_package made was expected"
+            "a run has left was expected"
         ) from error
 
 

@@ -58,14 +58,17 @@ class Account:
         Example:
             >>> Account(completed=3, pruned=2, cut=1).told()
             '5 trials finished: 3 completed, 2 pruned; 1 was cut off and begun again'
+            >>> Account(completed=3, cut=1, waiting=1).told()
+            '3 trials finished: 3 completed, 0 pruned; 1 was cut off; 1 to be begun again'
         """
         parts = [f"{self.completed} completed", f"{self.pruned} pruned"]
         parts += [f"{self.refused} refused"] if self.refused else []
         line = f"{self.finished} trials finished: {', '.join(parts)}"
         if self.cut:
-            line += f"; {self.cut} {'was' if self.cut == 1 else 'were'} cut off and begun again"
-        left = self.running + self.waiting
-        return line + (f"; {left} not finished" if left else "")
+            line += f"; {self.cut} {'was' if self.cut == 1 else 'were'} cut off"
+            line += "" if self.waiting else " and begun again"
+        line += f"; {self.waiting} to be begun again" if self.waiting else ""
+        return line + (f"; {self.running} not finished" if self.running else "")
 
 
 def open_study(storage: str, name: str, mode: str, of_folds: bool) -> Study:

@@ -89,7 +89,12 @@ def run_sweep(
     states_of([first.model_copy(update={"exp_name": f"{base.exp_name}-sweep-first"})])
     with file_errors(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(sweep.storage, sweep.name, mode, bool(folds))
+    try:
+        study = open_study(sweep.storage, sweep.name, mode, bool(folds))
+    except UsageError:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
     if not study.get_trials(deepcopy=False) and run_names(folder):
         raise UsageError(
             f"{folder} holds trials of a study that is not in {STUDY_NAME} any more; move it away"

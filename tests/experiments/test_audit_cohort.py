@@ -102,6 +102,12 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(cohort_dir, capsys, arguments
     assert message in shown.err
 
 
+def test_a_misspelt_cohort_gets_the_nearest(cohort_dir, monkeypatch, capsys):
+    monkeypatch.chdir(cohort_dir.parent)
+    assert main([f"{cohort_dir.name}x"]) == 2
+    assert f"did you mean '{cohort_dir.name}'?" in capsys.readouterr().err
+
+
 def test_neither_a_folder_nor_a_configuration_is_refused(capsys):
     assert main(["tft_baselin"]) == 2
     assert "did you mean 'tft_baseline'" in capsys.readouterr().err

@@ -69,6 +69,14 @@ def test_a_misspelt_option_gets_the_nearest(word, hint):
         parser().parse_args(["a", word])
 
 
+def test_a_misspelt_choice_gets_the_nearest():
+    made = parser()
+    made.add_argument("--format", choices=["onnx", "torch"])
+    told = r"--format: 'onx' is unknown; did you mean 'onnx'\? \(choices: onnx, torch\) \(--help"
+    with pytest.raises(UsageError, match=told):
+        made.parse_args(["a", "--format", "onx"])
+
+
 def test_a_key_of_the_configuration_is_no_misspelt_option():
     words = ["--outs.x", "3", "--seed", "1"]
     _, rest = parser().split_words(["a", *words], lambda: {"outs", "seed"})

@@ -89,7 +89,11 @@ def test_mistakes_are_one_line(treated_run, tmp_path, monkeypatch, capsys):
     for words, told in (
         (["nothing"], "no run, package or cross-validation 'nothing'"),
         ([str(treated_run / "cohort")], "holds no config.yaml"),
-        (["a", "--format", "onx"], "invalid choice: 'onx'"),
+        (
+            [str(treated_run / "runs" / "small"), "--format", "torch", "--out", "m.onnx"],
+            "--out m.onnx: .onnx is the suffix of --format onnx, not torch",
+        ),
+        (["a", "--format", "onx"], "'onx' is unknown; did you mean 'onnx'? (choices: onnx, "),
     ):
         assert main(words) == 2
         error = capsys.readouterr().err

@@ -294,7 +294,8 @@ DAMAGED = {
     mixed_axes: r"mixed axes: in raw/b\.csv, row 2 \(sample 'S2'\) point 1 is 102, that of raw/a",
     other_units: r"covers 4000 to 4001, nothing of the axis \(100 to 101\)",
     latin_1: r"a\.csv is not UTF-8 text \(byte 0xfc\)",
-    duplicate_ids: r"duplicate: sample 'S1', scan '0', stands in raw/a\.csv, twice",
+    duplicate_ids: r"duplicate: sample 'S1', scan '0', stands in raw/a\.csv, twice; "
+    "number the rows of a sample in a column 'scan'",
     decreasing_axis: r"raw/S1\.txt: the axis falls, point 1 is 3999 after 4000; .*reverse",
     infinite: r"row 3 \(sample 'S2'\): intensity inf at point 0; finite was expected",
 }

@@ -96,6 +96,9 @@ def test_a_configuration_is_never_overwritten(made, capsys):
         ("device_mode", ["on"] * SAMPLES, "one value in all samples"),
         ("remark", [f"text {n}" for n in range(SAMPLES)], "48 different texts"),
         ("empty", [""] * SAMPLES, "empty"),
+        ("seen", [f"2024-0{1 + n % 3}-01" for n in range(SAMPLES)], "days"),
+        ("seen", [f"{1 + n % 3}.12.2024 10:00" for n in range(SAMPLES)], "days"),
+        ("BMI", [f"2{n % 5},{n % 9}" for n in range(SAMPLES)], "with a decimal comma"),
     ],
 )
 def test_what_is_no_covariate_is_left_out_with_the_reason(made, capsys, column, values, reason):
@@ -123,6 +126,23 @@ def test_numbers_with_mistakes_are_a_question(made, capsys):
     assert "QUESTION: CRP has 1 cells that are no numbers, such as '<0.5'." in text
     assert any(line.startswith("question: CRP") for line in lines)
     assert "CRP" not in (load_config("lab.yaml").data.numeric or [])
+
+
+def test_numbers_with_a_decimal_comma_are_a_question(made, capsys):
+    assert main([str(made({"BMI": [f"2{n % 5},{n % 9}" for n in range(SAMPLES)]}))]) == 0
+    lines, _ = written(capsys)
+    assert any(line.startswith("question: BMI has numbers with a decimal comma") for line in lines)
+
+
+def test_a_second_column_that_reads_like_a_label_is_a_question(made, capsys):
+    outcome = ["dead", "alive", "alive"] * (SAMPLES // 3)
+    assert main([str(made({"outcome": outcome, "type": ["x", "y"] * (SAMPLES // 2)}))]) == 0
+    lines, _ = written(capsys)
+    assert "label outcome: alive 32, dead 16" in lines
+    told = "question: diagnosis reads like a label, too, and is a covariate now."
+    assert any(line.startswith(told) for line in lines)
+    assert main([str(made({"outcome": outcome})), "--label", "outcome", "--out", "b.yaml"]) == 0
+    assert "reads like a label" not in capsys.readouterr().out
 
 
 def test_patients_of_several_samples_are_the_groups(made, capsys):

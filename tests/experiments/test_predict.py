@@ -180,6 +180,8 @@ def test_a_run_is_found_by_its_name(run_dir, new_cohort, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run_dir, "runs/mine")
     assert run("mine", new_cohort, "--out", "p.csv") == 0
+    Path("mine").mkdir()  # such as the cohort, by which a first configuration is called
+    assert run("mine", new_cohort, "--out", "o.csv") == 0
     assert run("mina", new_cohort, "--out", "q.csv") == 2
     assert "did you mean 'mine'?" in capsys.readouterr().err
 

@@ -17,7 +17,10 @@ def guess(low: float, high: float, spectra: np.ndarray, unit: str = "") -> str |
 
 @pytest.mark.parametrize(
     ("technique", "name"),
-    [("maldi", "mass spectra"), ("raman", "Raman"), ("ftir", "FT-IR"), ("nir", "NIR")],
+    [
+        *(("maldi", "mass spectra"), ("nir", "NIR")),
+        *(("raman", "Raman or FT-IR"), ("ftir", "Raman or FT-IR")),
+    ],
 )
 def test_simulated_techniques_are_told_by_their_axis(technique, name, tmp_path):
     made = simulate_cohort(
@@ -31,7 +34,11 @@ def test_simulated_techniques_are_told_by_their_axis(technique, name, tmp_path):
 
 def test_a_unit_wins_over_the_range():
     assert guess(400, 1800, COUNTS, "m/z") == "mass spectra"
-    assert guess(4000, 12500, ABSORBANCE, "cm-1") == "FT-IR"
+    assert guess(4000, 12500, ABSORBANCE, "cm-1") == "Raman or FT-IR"
+
+
+def test_normalised_raman_spectra_are_not_called_infrared():
+    assert guess(600, 1800, ABSORBANCE) == guess(600, 1800, COUNTS) == "Raman or FT-IR"
 
 
 def test_peak_lists_are_mass_spectra():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pandas as pd
@@ -80,3 +81,21 @@ def test_weights_are_compared(pair):
     assert (found.where, found.largest) == (name, pytest.approx(0.5))
     save_file({"other": torch.zeros(2)}, path)
     assert differing(pair)["checkpoints/model.safetensors"].other == "the model has other weights"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "apart"),
+    [
+        ([math.inf, 1.0], [math.inf, 3.0], 2.0),
+        ([math.nan, 1.0], [math.nan, 1.5], 0.5),
+        ([0.0, 1.0], [math.nan, 1.0], math.inf),
+        ([math.inf, 1.0], [-math.inf, 1.0], math.inf),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_hide_nothing(pair, old, new, apart):
+    pair = (shutil.copytree(pair[0], pair[1].with_name("before")), pair[1])
+    for folder, values in zip(pair, (old, new), strict=True):
+        weights = {"own": torch.tensor(values), "other": torch.zeros(2)}
+        save_file(weights, folder / "checkpoints" / "model.safetensors")
+    found = differing(pair)["checkpoints/model.safetensors"]
+    assert (found.where, found.largest) == ("own", apart)

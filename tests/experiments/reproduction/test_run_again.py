@@ -201,6 +201,19 @@ def test_what_is_no_whole_package_is_one_line(make, message, package, cohort, tm
     assert not (tmp_path / "outside.txt").exists()
 
 
+def test_a_package_that_is_near_is_named(package, tmp_path):
+    shutil.copy(package, tmp_path / "mine.zip")
+    with pytest.raises(
+        UsageError, match=r"no package at \S*mien\.zip; did you mean '\S*/mine\.zip'"
+    ):
+        reproduce(tmp_path / "mien.zip")
+    run = tmp_path / "mine"
+    run.mkdir()
+    shutil.copy(package, run / "mine.zip")
+    with pytest.raises(UsageError, match=r"did you mean '\S*/mine/mine\.zip'\?$"):
+        reproduce(run)
+
+
 def test_the_cohorts_folder_has_to_be_given(package, tmp_path):
     with pytest.raises(UsageError, match=r"its cohort's folder, 'cohort': give .* --data\.root"):
         reproduce(package, None, tmp_path / "runs")

@@ -383,6 +383,7 @@ def test_weights_that_diverged_are_not_tested_and_not_exported(make_config):
     ("changes", "message"),
     [
         ({"model.name": "tff"}, "model.name: nothing is called 'tff'"),
+        ({"model.name": "atuo"}, "model.name: nothing is called 'atuo'; did you mean 'auto'"),
         ({"model.params": {"widht": 1}}, "model.params: TFTMultimodal has no parameter"),
         ({"loss.name": "crossentropy"}, "did you mean 'cross_entropy'"),
         ({"optimizer.name": "adam"}, "optimizer.name: .*did you mean 'adamw'"),

@@ -337,8 +337,11 @@ def test_several_processes_may_make_one_study(tmp_path):
         ("nonsense", "--storage: it cannot be used"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_one_line_without_its_password(search, storage, message):
+def test_a_database_that_cannot_be_used_is_one_line_without_its_password(
+    search, folder, storage, message
+):
     with pytest.raises(UsageError, match=re.escape(message).replace(r"\.\.\.", r"\*\*\*")) as told:
         search(1, storage=storage)
     assert "secret" not in str(told.value)
     assert "\n" not in str(told.value)
+    assert not folder.exists()
