@@ -116,8 +116,8 @@ def test_the_help_tells_of_both_with_an_example(capsys):
         compare.main(["--help"])
     assert left.value.code == 0
     out, _ = told(capsys)
-    assert "compare.py tft_baseline spectra_only tabular_only" in out
-    assert "compare.py tft_baseline --seeds 0 1 2 --vary-cohort" in out
+    assert "scanfire compare tft_baseline spectra_only tabular_only" in out
+    assert "scanfire compare tft_baseline --seeds 0 1 2 --vary-cohort" in out
     assert "RUN RUN" in out
     assert "NAME|FILE" in out
 
