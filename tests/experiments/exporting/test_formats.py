@@ -95,7 +95,8 @@ def test_onnx_gives_the_models_numbers_for_any_batch(name, cohort_dir, tmp_path)
         assert calibrated[:, 1] == pytest.approx(odds / (1 + odds), abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", MODEL_SETTINGS)
+# The traced program is the one that ONNX is made from, of which each family has a test.
+@pytest.mark.parametrize("name", ["tft", "pca_mlp", "linear_path_of_members", "ensemble"])
 def test_torch_and_weights_give_the_models_numbers(name, cohort_dir, tmp_path):
     trained = made_model(cohort_dir, tmp_path, MODEL_SETTINGS[name])
     batch = random_batch(trained, 5, 3)
