@@ -39,7 +39,9 @@ def choose_weights(
         found = evaluator.metrics.outputs
         assert members.logits is not None
         assert found is not None
-        rows = rows_in_order(found.sample_id, dataset.sample_ids)
-        logits.append(members.logits.numpy()[rows])
-        targets.append(dataset.targets)
+        rows = np.array(rows_in_order(found.sample_id, dataset.sample_ids))
+        # All members were trained on a sample of no fold.
+        known = np.full(len(dataset), True) if dataset.fold is None else dataset.fold >= 0
+        logits.append(members.logits.numpy()[rows[known]])
+        targets.append(dataset.targets[known])
     model.choose_weights(np.concatenate(logits), np.concatenate(targets), data.cohort.task)

@@ -189,6 +189,26 @@ def test_members_that_leave_out_folds_are_weighed_by_the_training_set_too(cohort
     experiment.close()
 
 
+def test_samples_of_no_fold_choose_no_weights(cohort_dir, tmp_path):
+    """All members were trained on them."""
+    experiment = Experiment(settings_in(cohort_dir, tmp_path, **{"model.members": FIVE}))
+    experiment.setup()
+    train = experiment.data.datasets["train"]
+    assert train.fold is not None
+    train.fold[train.fold > 0] = -1
+    experiment.train()
+    model, seen = experiment.trainer.model, []
+    assert isinstance(model, Ensemble)
+    model.choose_weights = lambda logits, targets, task: seen.append((logits, targets))  # type: ignore[method-assign, assignment]
+    experiment.validate()
+    ((logits, targets),) = seen
+    kept = train.targets[train.fold == 0]
+    assert 0 < len(kept) < len(train)
+    assert targets.tolist() == [*experiment.data.datasets["val"].targets, *kept]
+    assert len(logits) == len(targets)
+    experiment.close()
+
+
 def test_mixed_samples_are_of_no_fold(cohort_dir, tmp_path):
     changes = {"model.members": FIVE, "data.augmentations": ["mixup"]}
     experiment = Experiment(settings_in(cohort_dir, tmp_path, **changes))
