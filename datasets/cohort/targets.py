@@ -391,6 +391,13 @@ class TargetScaler:
         mean, std = self._fitted()
         return {"mean": mean.tolist(), "std": std.tolist()}
 
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> TargetScaler:
+        """A scaler as it was saved."""
+        scaler = cls()
+        scaler.load_state_dict(state)
+        return scaler
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._mean = np.array(state["mean"], dtype=np.float64)

@@ -61,10 +61,8 @@ def load_baselines(folder: Path) -> Baselines:
         for name, estimators in plain["models"].items():
             models[name] = ClassicalModel(name, plain["task"])
             models[name].estimators = estimators
-        scaler = None
-        if plain["scaler"] is not None:
-            scaler = TargetScaler()
-            scaler.load_state_dict(plain["scaler"])
+        targets = plain["scaler"]
+        scaler = None if targets is None else TargetScaler.from_state_dict(targets)
         return Baselines(plain["task"], models, plain["fused"], scaler, plain["drawn"])
     except (UntrustedTypesFoundException, zipfile.BadZipFile, KeyError, TypeError) as error:
         raise UsageError(f"{path} holds no baselines of this project: {error}") from error

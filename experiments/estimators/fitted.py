@@ -141,10 +141,8 @@ class FittedModel:
         try:
             config = check_config(described["config"])
             _check_own(config, own, path)
-            scaler = None
-            if described["scaler"] is not None:
-                scaler = TargetScaler()
-                scaler.load_state_dict(described["scaler"])
+            targets = described["scaler"]
+            scaler = None if targets is None else TargetScaler.from_state_dict(targets)
             encoder = CovariateEncoder.from_state_dict(_unpack(described["encoder"], tensors))
             packed = described["transforms"]
             transforms = configured_transforms(config.data) if packed["names"] else Compose([])

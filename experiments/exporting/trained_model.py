@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from datasets.errors import UsageError
-from experiments.prediction import load_model
-from experiments.run_files import RunFile
+from experiments.prediction import load_model, tested_samples
 from models import Weighted
 
 if TYPE_CHECKING:
@@ -78,7 +74,6 @@ def load_trained(source: str | Path) -> TrainedModel:
     network = getattr(loaded.predictors[0], "model", None)
     if network is None:
         raise UsageError(f"{where} is a classical baseline: only networks and their ensembles")
-    splits = pd.read_csv(io.BytesIO(loaded.files.require(RunFile.SPLITS)), dtype=str)
     packed = where.is_file()
     return TrainedModel(
         name=where.stem if packed else where.resolve().name,
@@ -92,5 +87,5 @@ def load_trained(source: str | Path) -> TrainedModel:
         scaler=fitted.scaler,
         temperature=loaded.temperature,
         thresholds=loaded.thresholds,
-        tested=frozenset(splits["sample_id"][splits["split"] == "test"]),
+        tested=frozenset(tested_samples(loaded)),
     )

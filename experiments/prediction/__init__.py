@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         calibration_samples,
         carried_points,
         internal_samples,
+        tested_samples,
         trained_samples,
     )
     from experiments.prediction.loaded_model import LoadedModel, load_model

@@ -91,10 +91,8 @@ class Fitted:
             own = plain["transforms"]
             transforms = configured_transforms(config.data) if own["names"] else Compose([])
             transforms.load_state_dict(own)
-            scaler = None
-            if "targets" in plain:
-                scaler = TargetScaler()
-                scaler.load_state_dict(plain["targets"])
+            targets = plain.get("targets")
+            scaler = TargetScaler.from_state_dict(targets) if targets else None
             fitted = cls(config, encoder, transforms, scaler, plain)
             # Not where they are needed first, which may be later.
             _ = fitted.task, fitted.class_names, fitted.axis

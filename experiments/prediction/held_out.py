@@ -72,6 +72,12 @@ def trained_samples(model: LoadedModel) -> set[str]:
     return set(splits.loc[splits["split"].isin(parts), "sample_id"])
 
 
+def tested_samples(model: LoadedModel) -> set[str]:
+    """The names of a run's test samples; empty where nothing says."""
+    splits = _table(model.files, RunFile.SPLITS, SPLIT_COLUMNS)
+    return set() if splits is None else set(splits.loc[splits["split"] == "test", "sample_id"])
+
+
 def carried_points(model: LoadedModel) -> dict[str, OperatingPoint]:
     """The operating point of each class or label that was chosen on held-out samples."""
     found = {}

@@ -84,6 +84,16 @@ def test_an_existing_file_is_left_alone(treated_run, tmp_path, capsys):
     assert out.with_name("model.pt2.json").read_text() == "mine"
 
 
+def test_a_damaged_table_of_the_split_is_one_line(treated_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(treated_run / "runs" / "small", run)
+    (run / "splits.csv").write_text("sample_id,group\nS1,g1\n")
+    assert main([str(run), "--format", "safetensors", "--out", str(tmp_path / "out.st")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "splits.csv is not as a run writes it" in line
+    assert not (tmp_path / "out.st").exists()
+
+
 def test_mistakes_are_one_line(treated_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, told in (
